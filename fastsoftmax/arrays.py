@@ -1,0 +1,387 @@
+"""From what a caller passes to what a kernel takes, and back.
+
+Everything that a caller can get wrong is refused here, before anything is computed or written.
+A kernel takes rows (rows, length) whose elements are side by side, or columns (outer, length,
+inner) whose neighbours are; `Rows` finds such a view of any array, and copies only where there
+is none.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+_KERNEL_TYPES = {"float16", "bfloat16", "float32", "float64"}
+# What kernels are handed instead of the two types that Numba does not know: their bits.
+_STORED_AS = {"float16": np.uint16, "bfloat16": np.int16}
+
+
+# --- types ---------------------------------------------------------------------------------
+
+
+@functools.cache
+def has_kernel(dtype: np.dtype[Any]) -> bool:
+    """Whether kernels compute in this type; long double and complex numbers go through NumPy."""
+    return dtype.name in _KERNEL_TYPES
+
+
+@functools.cache
+def _floating(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    if dtype.kind in "biu":
+        return np.dtype(np.float64)
+    if dtype.kind in "fc" or has_kernel(dtype):
+        return dtype.newbyteorder("=")
+    return None
+
+
+def floating(function: str, array: Array) -> np.dtype[Any]:
+    """The type that an array is computed in: its own, float64 for integers and booleans."""
+    computed = _floating(array.dtype)
+    if computed is None:
+        raise TypeError(
+            f"{function} needs real or complex numbers, got an array of {array.dtype!r}"
+        )
+    return computed
+
+
+def result_type(function: str, computed: np.dtype[Any], dtype: Any) -> np.dtype[Any]:
+    """The result's type: ``dtype`` where it was given, which must be able to hold the result."""
+    if dtype is None:
+        return computed
+    wanted: np.dtype[Any] = np.dtype(dtype)
+    if wanted.kind not in "fc" and not has_kernel(wanted):
+        raise TypeError(f"dtype must be a floating-point type, got {wanted!r}")
+    if computed.kind == "c" and wanted.kind != "c":
+        raise TypeError(f"dtype must be complex where {function}'s input is, got {wanted!r}")
+    return wanted.newbyteorder("=")
+
+
+# --- labels and masks -------------------------------------------------------------------------
+
+
+class Source(NamedTuple):
+    """A caller's input: its values, which of them count (None: all), and what it was."""
+
+    values: Array
+    present: Array | None
+    original: Any
+
+
+def unwrap(x: Any) -> Source:
+    """The values of an array, a list, a masked array, or a pandas or xarray object."""
+    if type(x) is np.ndarray:
+        return Source(x, None, x)
+    if isinstance(x, np.ma.MaskedArray):
+        return Source(x.data.view(np.ndarray), ~np.ma.getmaskarray(x), x)
+    return Source(np.asarray(x), None, x)
+
+
+def _is(x: Any, module: str, *names: str) -> bool:
+    """Whether x is of one of these classes, without importing their module."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(x, tuple(getattr(loaded, name) for name in names))
+
+
+def rewrap(source: Source, result: Any) -> Any:
+    """A result of the input's shape, as what the input was."""
+    x = source.original
+    if isinstance(x, np.ma.MaskedArray):
+        return np.ma.MaskedArray(result, mask=np.ma.getmaskarray(x).copy())
+    if _is(x, "pandas", "Series"):
+        return type(x)(result, index=x.index, name=x.name)
+    if _is(x, "pandas", "DataFrame"):
+        return type(x)(result, index=x.index, columns=x.columns)
+    if _is(x, "xarray", "DataArray"):
+        return x.copy(data=result)
+    return result
+
+
+def rewrap_reduced(
+    source: Source, result: Any, axes: tuple[int, ...], keepdims: bool, present: Array | None
+) -> Any:
+    """A result that lost ``axes``, as what the input was; a masked row had nothing present."""
+    x = source.original
+    if isinstance(x, np.ma.MaskedArray) and present is not None:
+        absent = ~present.any(axis=axes, keepdims=keepdims)
+        if np.ndim(result) == 0:
+            return np.ma.masked if absent else result
+        return np.ma.MaskedArray(result, mask=absent)
+    if keepdims or np.ndim(result) == 0:
+        return result
+    if _is(x, "pandas", "DataFrame"):
+        import pandas
+
+        return pandas.Series(result, index=x.columns if axes == (0,) else x.index)
+    if _is(x, "xarray", "DataArray"):
+        return x.isel({x.dims[axis]: 0 for axis in axes}, drop=True).copy(data=result)
+    return result
+
+
+# --- axes, masks, temperatures, out ---------------------------------------------------------------
+
+
+def normalized_axes(ndim: int, axis: Any) -> tuple[int, ...]:
+    """``axis`` (an int, a tuple or None for all) as a sorted tuple of non-negative ints."""
+    if axis is None:
+        return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
+    given = axis if isinstance(axis, tuple) else (axis,)
+    # NumPy reduces a scalar along axis 0 and -1 as if it had one dimension, and so does SciPy.
+    dimensions = max(ndim, 1)
+    axes = []
+    for each in given:
+        try:
+            index = operator.index(each)
+        except TypeError:
+            raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+        if not -dimensions <= index < dimensions:
+            raise np.exceptions.AxisError(index, ndim)
+        axes.append(index % dimensions)
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"axis must not name a dimension twice, got {axis!r}")
+    return tuple(sorted(axes)) if ndim else ()
+
+
+def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """``shape`` with the reduced axes kept at length 1."""
+    return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+
+
+def broadcast(name: str, array: Array, shape: tuple[int, ...]) -> Array:
+    """``array`` in ``shape``, or an error that names the argument."""
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} of shape {array.shape} does not broadcast to shape {shape}"
+        ) from None
+
+
+def broadcast_source(source: Source, other: Array) -> Source:
+    """The input in the shape that it and ``b`` have together."""
+    try:
+        shape = np.broadcast_shapes(source.values.shape, other.shape)
+    except ValueError:
+        raise ValueError(
+            f"b of shape {other.shape} does not broadcast with a of shape {source.values.shape}"
+        ) from None
+    if shape == source.values.shape:
+        return source
+    values = np.broadcast_to(source.values, shape)
+    mask = None if source.present is None else np.broadcast_to(source.present, shape)
+    return Source(values, mask, values if mask is None else np.ma.MaskedArray(values, ~mask))
+
+
+def plain(name: str, argument: Any) -> Array:
+    """An argument as an array; a mask of its own, which would be lost, is refused."""
+    if isinstance(argument, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: use where, or mask the logits")
+    return np.asarray(argument)
+
+
+def present(where: Any, source: Source) -> Array | None:
+    """Which elements count, in the input's shape: ``where`` and the input's own mask."""
+    if where is None or where is True:
+        return source.present
+    mask = plain("where", where)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"where must be boolean, got an array of {mask.dtype!r}")
+    mask = broadcast("where", mask, source.values.shape)
+    return mask if source.present is None else mask & source.present
+
+
+def temperatures(temperature: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """The temperature of each row as float64: one number, or what broadcasts over the rows."""
+    array = plain("temperature", temperature)
+    if array.dtype.kind not in "biuf" and not has_kernel(array.dtype):
+        raise TypeError(f"temperature must be real, got {temperature!r}")
+    array = array.astype(np.float64)
+    allowed = array >= 0
+    if not allowed.all():
+        value = array[~allowed].flat[0]
+        raise ValueError(f"temperature must not be negative or NaN, got {value}")
+    return broadcast("temperature", array, reduced_shape(shape, axes)) if array.ndim else array
+
+
+def check_out(out: Any, shape: tuple[int, ...], result: np.dtype[Any], dtype: Any) -> None:
+    """Refuse an ``out`` that cannot take a result of this shape and type."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"out must be a plain NumPy array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+    # Values outside a narrower float type's range round to infinity, as in NumPy's ufuncs.
+    both = has_kernel(result) and has_kernel(out.dtype)
+    if not both and not np.can_cast(result, out.dtype, "same_kind"):
+        raise TypeError(f"out of {out.dtype!r} cannot hold a result of {result!r}")
+    if dtype is not None and out.dtype.newbyteorder("=") != result:
+        raise TypeError(f"out is of {out.dtype!r} and dtype says {result!r}: give one of them")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+
+
+# Temperatures below this are taken as the limit 0, and above as infinity is: their reciprocals
+# leave the range of float64. Only float64 rows whose logits differ by less than 2**-990 show it.
+_COLDEST = 2.0**-1000
+
+
+def at_limits(
+    x: Array, temperature: Array, mask: Array | None, axes: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Rows at temperature 0 or infinity, as rows of the same softmax at temperature 1."""
+    frozen = temperature < _COLDEST
+    molten = np.isinf(temperature)
+    if not (frozen.any() or molten.any()):
+        return x, temperature
+    if x.dtype.kind == "c":
+        raise ValueError("temperature 0 and infinity have no limit for complex numbers")
+    logits = x.astype(np.promote_types(x.dtype, np.float64))
+    with np.errstate(invalid="ignore"):
+        counted: Any = True if mask is None else mask
+        top = np.max(logits, axis=axes, keepdims=True, initial=-np.inf, where=counted)
+        # x - x is 0, and NaN where x is infinite: as at any other temperature.
+        ties = np.where(logits == top, logits - logits, -np.inf)
+        ties = np.where(np.isnan(logits), logits, ties)
+        level = np.where(np.isfinite(logits), 0.0, logits)
+    limit = np.where(frozen, ties, np.where(molten, level, logits))
+    return limit.astype(x.dtype), np.where(frozen | molten, 1.0, temperature)
+
+
+# --- layout ---------------------------------------------------------------------------------------
+
+
+class Rows:
+    """How arrays of one shape are seen as rows along ``axes``: a transposition and a reshape.
+
+    Axes are ordered by the strides of the input, so that most layouts need no copy: a Fortran
+    array reduced along its last axis is columns of a C one. Where the reduced axes are not
+    neighbours in memory, they are moved to the end, and a copy is made.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], strides: tuple[int, ...], axes: tuple[int, ...]
+    ) -> None:
+        long = [axis for axis, size in enumerate(shape) if size > 1]
+        short = [axis for axis, size in enumerate(shape) if size <= 1]
+        # A broadcast axis (stride 0) goes first: whatever is inside it is what moves.
+        long.sort(key=lambda axis: -abs(strides[axis]) if strides[axis] else -math.inf)
+        places = [place for place, axis in enumerate(long) if axis in axes]
+        if places and places[-1] - places[0] != len(places) - 1:
+            kept = [axis for axis in long if axis not in axes]
+            long = kept + [axis for axis in axes if shape[axis] > 1]
+            places = list(range(len(kept), len(long)))
+        first, last = (places[0], places[-1] + 1) if places else (len(long), len(long))
+        self.outer = math.prod(shape[axis] for axis in long[:first])
+        self.length = math.prod(shape[axis] for axis in long[first:last])
+        self.inner = math.prod(shape[axis] for axis in long[last:])
+
+        self._order = short + long
+        self._reduced_shape = reduced_shape(shape, axes)
+        self._sizes = [shape[axis] for axis in self._order]
+        self._back = sorted(range(len(shape)), key=self._order.__getitem__)
+        kept = [axis for axis in self._order if axis not in axes]
+        self._kept_sizes = [shape[axis] for axis in kept]
+        self._kept_back = sorted(range(len(kept)), key=kept.__getitem__)
+
+    def view(self, array: Array) -> Array:
+        """``array`` as (rows, length) or (outer, length, inner): itself, or a copy."""
+        shape = self._seen_shape(self.outer, self.length)
+        seen = array.transpose(self._order).reshape(shape)
+        if shape[-1] > 1 and seen.strides[-1] != seen.itemsize:
+            seen = np.ascontiguousarray(seen)
+        return seen
+
+    def view_rows(self, numbers: Array) -> Array:
+        """One number, or an array of the reduced shape, as (rows,) or (outer, inner)."""
+        shape = self._seen_shape(self.outer)
+        if numbers.ndim == 0:
+            return np.ndarray(shape, numbers.dtype, numbers, strides=(0,) * len(shape))
+        numbers = np.broadcast_to(numbers, self._reduced_shape)
+        return numbers.transpose(self._order).reshape(shape)
+
+    def _seen_shape(self, *sizes: int) -> tuple[int, ...]:
+        return sizes if self.inner == 1 else (*sizes, self.inner)
+
+    def back(self, seen: Array) -> Array:
+        """What ``view`` gave of an array, as that array's shape again."""
+        return seen.reshape(self._sizes).transpose(self._back)
+
+    def empty(self, dtype: np.dtype[Any]) -> Array:
+        """A new array, as kernels take it; its axes lie in memory as those of the input."""
+        return np.empty(self._seen_shape(self.outer, self.length), dtype)
+
+    def empty_rows(self, dtype: np.dtype[Any]) -> Array:
+        """A new array for one number a row, as kernels take it."""
+        return np.empty(self._seen_shape(self.outer), dtype)
+
+    def back_rows(self, numbers: Array) -> Array:
+        """One number a row in the input's order of axes, the reduced ones at length 1."""
+        return (
+            numbers.reshape(self._kept_sizes)
+            .transpose(self._kept_back)
+            .reshape(self._reduced_shape)
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _rows(shape: tuple[int, ...], strides: tuple[int, ...], axes: tuple[int, ...]) -> Rows:
+    return Rows(shape, strides, axes)
+
+
+def rows_of(x: Array, axes: tuple[int, ...]) -> Rows:
+    """How arrays of the shape of ``x`` are seen as rows along ``axes``."""
+    return _rows(x.shape, x.strides, axes)
+
+
+def stored(array: Array) -> Array:
+    """The array as kernels know it: the two 16-bit types as integers of their bits."""
+    kind = _STORED_AS.get(array.dtype.name)
+    return array if kind is None else array.view(kind)
+
+
+def same_memory(a: Array, b: Array) -> bool:
+    """Whether two arrays are element by element the same memory."""
+    return a is b or (
+        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+        and a.shape == b.shape
+        and a.strides == b.strides
+        and a.dtype == b.dtype
+    )
+
+
+def cast(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array in another type; what is beyond its range becomes infinite."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.asarray(array).astype(dtype, copy=False)
+
+
+def into(out: Array, result: Array) -> Array:
+    """``out`` with the result in it."""
+    if not same_memory(out, result):
+        np.copyto(out, cast(result, out.dtype))
+    return out
+
+
+def place_for(rows: Rows, x: Array, out: Array | None, inputs: Sequence[Array | None]) -> Array:
+    """Where a kernel is to write a result as large as x: a view of ``out``, or a new array.
+
+    A new one where there is no ``out``, where it has another type or no such view, and where it
+    shares memory with an input other than by being ``x`` itself.
+    """
+    if out is not None and out.dtype == x.dtype:
+        view = rows.view(out)
+        shared = np.may_share_memory(out, x) and not same_memory(out, x)
+        shared = shared or any(
+            np.may_share_memory(out, each) for each in inputs if each is not None
+        )
+        if not shared and np.may_share_memory(view, out):
+            return view
+    return rows.empty(x.dtype)

@@ -1,0 +1,1 @@
+"""The CPU target: kernels on lanes, and what compiles, keeps and chooses them."""

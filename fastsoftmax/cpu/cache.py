@@ -1,0 +1,162 @@
+"""How kernels are compiled, and where the compiled code is kept between processes.
+
+One file for each kernel and signature, in a directory named by everything that the code depends
+on: every source file of the package, the versions of Python, Numba, llvmlite and NumPy, the CPU
+and its features. So an entry is never stale and processes never share a file that changes. A
+file is written beside its place and renamed when whole, and carries its checksum: a damaged one
+is compiled afresh. Where nothing can be written, code is compiled in memory, with one warning.
+
+Numba's own `cache=True` looks at the defining file alone and, where nothing is writable, raises
+as the package is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pickle
+import platform
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba import njit, types
+from numba.core import serialize
+from numba.core.compiler import CompileResult
+from numba.extending import overload
+
+Entry = Callable[..., Any]
+
+# "numpy": a division by zero gives infinity or NaN and costs no check. Without "_nrt", Numba
+# would count references to the arrays of a kernel for each row: 1.1x on rows of 1000.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+
+inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(forceinline=True, **_OPTIONS)
+
+
+def chosen(choose: Callable[..., Any]) -> Callable[..., Any]:
+    """A formula whose body ``choose`` picks by the Numba types of the arguments.
+
+    For what is one thing in two arithmetics and returns other types in each; where the types
+    agree, an ``if ... is None`` inside an inlined function does.
+    """
+
+    def formula(*args: Any) -> Any:
+        raise NotImplementedError(f"{choose.__name__} runs inside compiled code only")
+
+    overload(formula, strict=False, jit_options={"forceinline": True, **_OPTIONS})(choose)
+    return formula
+
+
+def cache_directory() -> Path:
+    """The directory for compiled code: NUMBA_CACHE_DIR, else the user's own."""
+    base = os.environ.get("NUMBA_CACHE_DIR")
+    if not base:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(
+            os.path.expanduser("~"), "AppData/Local" if os.name == "nt" else ".cache"
+        )
+    return Path(base) / "fastsoftmax" / _fingerprint()
+
+
+@functools.cache
+def _fingerprint() -> str:
+    digest = hashlib.sha256()
+    package = Path(__file__).parent.parent
+    for source in sorted(package.rglob("*.py")):
+        digest.update(source.relative_to(package).as_posix().encode() + b"\0")
+        digest.update(source.read_bytes())
+    codegen = numba.core.registry.cpu_target.target_context.codegen()
+    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
+    digest.update(repr((versions, platform.machine(), codegen.magic_tuple())).encode())
+    return digest.hexdigest()[:24]
+
+
+class _Store:
+    """What a Numba dispatcher asks of its cache: to load and to save a compiled signature."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def cache_path(self) -> str:
+        return str(cache_directory())
+
+    def _file(self, signature: Any) -> Path:
+        key = hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
+        return cache_directory() / f"{self._name}.{key}.bin"
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        try:
+            content = self._file(signature).read_bytes()
+        except OSError:
+            return None
+        checksum, payload = content[:32], content[32:]
+        if hashlib.sha256(payload).digest() != checksum:
+            return None
+        return CompileResult._rebuild(target_context, *pickle.loads(payload))
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        payload = serialize.dumps(result._reduce())
+        content = hashlib.sha256(payload).digest() + payload
+        target = self._file(signature)
+        try:
+            write_whole(target, content)
+        except OSError as error:
+            _warn_once(f"{target.parent}: {error.strerror or error}")
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file beside its place and rename it, so that nobody ever sees half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(
+        f"fastsoftmax keeps its compiled code in memory only ({reason}): every process will "
+        "compile again. Point NUMBA_CACHE_DIR to a writable directory to keep it.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def kernel(function: Callable[..., None]) -> Any:
+    """A serial kernel: compiled for a signature when it is first needed, and kept."""
+    return _kept(njit(**_OPTIONS)(function))
+
+
+def parallel_kernel(function: Callable[..., None]) -> Any:
+    """A kernel whose prange loops run on all of Numba's threads."""
+    return _kept(njit(parallel=True, error_model="numpy")(function))
+
+
+def _kept(dispatcher: Any) -> Any:
+    module = dispatcher.py_func.__module__.rpartition(".")[2]
+    dispatcher._cache = _Store(f"{module}.{dispatcher.py_func.__name__}")
+    return dispatcher
+
+
+def compiled(dispatcher: Any, kinds: tuple[types.Type, ...]) -> Entry:
+    """The machine code for one signature, to be called with arrays of exactly these types.
+
+    Calling it directly spares Numba's inspection of each argument, and lets one signature, of
+    any strides, serve contiguous and read-only arrays too instead of a variant for each.
+    """
+    entry: Entry = dispatcher.compile(types.void(*kinds))
+    return entry

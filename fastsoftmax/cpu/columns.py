@@ -1,0 +1,338 @@
+"""Kernels for rows that are not contiguous, such as axis=0 of a C array: lanes are columns.
+
+x is (outer, length, inner), the reduced axis in the middle, the last one contiguous. A panel of
+``PANEL`` columns is worked on at once, so that each step of the reduced axis reads whole cache
+lines. Its sums are kept in eight classes by the element's number modulo 8 and added as the same
+tree, block by block, as in rows.py: so a row has the same bits in either layout.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange, types
+
+from fastsoftmax.cpu.cache import chosen, inlined, kernel, parallel_kernel
+from fastsoftmax.cpu.exponential import exponential, logarithm
+from fastsoftmax.cpu.lanes import (
+    WIDTH,
+    largest,
+    load,
+    load_mask,
+    load_part,
+    narrowed,
+    scratch,
+    select,
+    spread,
+    store,
+    store_part,
+    wide,
+)
+from fastsoftmax.cpu.normalizer import (
+    INFINITY,
+    add_term,
+    anchor,
+    distance,
+    infinite_term,
+    is_one,
+    kept,
+    log_probability,
+    logsumexp_of,
+    merge,
+    probability,
+    reciprocal,
+    reciprocal_total,
+    tree_total,
+    unit_exponent,
+)
+from fastsoftmax.cpu.rows import BLOCK, present, weight_of
+
+# Columns in a panel: a cache line of float32 twice over, and 512 KiB of a block of float32.
+PANEL = 32
+
+# What a panel remembers for each of its columns: the lines of a scratch array.
+_INVERSE, _INVERSE_ERROR = 0, 1
+_SHIFT, _HIGH, _LOW = 2, 3, 4  # of the whole column so far
+_TOP, _BASE = 5, 6  # of the block: its maximum, and what is subtracted
+_SUMS, _RESTS = 7, 7 + WIDTH  # of the block, by class
+_LINES = 7 + 2 * WIDTH
+
+
+@chosen
+def _keep_reciprocal(x: Any, temperature: Any, memory: Any, column: Any) -> Any:
+    def narrow(x: Any, temperature: Any, memory: Any, column: Any) -> None:
+        memory[_INVERSE, column], _ = reciprocal(x, temperature)
+
+    def double(x: Any, temperature: Any, memory: Any, column: Any) -> None:
+        memory[_INVERSE, column], memory[_INVERSE_ERROR, column] = reciprocal(x, temperature)
+
+    return double if x.dtype == types.float64 else narrow
+
+
+@chosen
+def _reciprocal_at(x: Any, memory: Any, j: Any) -> Any:
+    """The kept reciprocals of eight columns' temperatures."""
+
+    def narrow(x: Any, memory: Any, j: Any) -> Any:
+        return load(memory, (_INVERSE, j)), None
+
+    def double(x: Any, memory: Any, j: Any) -> Any:
+        return load(memory, (_INVERSE, j)), load(memory, (_INVERSE_ERROR, j))
+
+    return double if x.dtype == types.float64 else narrow
+
+
+@chosen
+def _kept_total(memory: Any, j: Any, inverse_error: Any) -> Any:
+    """The kept 1 / total of eight columns, in two parts of the result's type."""
+    if inverse_error is types.none:
+        return lambda memory, j, inverse_error: (
+            narrowed(load(memory, (_HIGH, j))),
+            narrowed(load(memory, (_LOW, j))),
+        )
+    return lambda memory, j, inverse_error: (load(memory, (_HIGH, j)), load(memory, (_LOW, j)))
+
+
+@inlined
+def _class_pair(memory: Any, index: int, j: Any) -> Any:
+    return load(memory, (_SUMS + index, j)), load(memory, (_RESTS + index, j))
+
+
+@inlined
+def _infinite_total(
+    x: Any, o: Any, start: Any, stop: Any, at: Any, count: Any, mask: Any, weight: Any
+) -> Any:
+    """The totals of eight columns of a block as if each held +inf: infinite or NaN."""
+    total = spread(0.0)
+    for i in range(start, stop):
+        value = present(x, (o, i, at), count, mask, weight)
+        total = total + infinite_term(value, weight_of(weight, (o, i, at), count))
+    return total
+
+
+@inlined
+def _sum_block(
+    x: Any,
+    o: Any,
+    start: Any,
+    stop: Any,
+    left: Any,
+    width: Any,
+    mask: Any,
+    weight: Any,
+    apart: Any,
+    memory: Any,
+) -> None:
+    """The maximum and the eight classes' sums of a block of each column, into ``memory``."""
+    for j in range(0, width, WIDTH):
+        store(memory, (_TOP, j), spread(-INFINITY))
+        for line in range(_SUMS, _LINES):
+            store(memory, (line, j), spread(0.0))
+    for i in range(start, stop):
+        for j in range(0, width, WIDTH):
+            value = wide(present(x, (o, i, left + j), min(WIDTH, width - j), mask, weight))
+            top = load(memory, (_TOP, j))
+            store(memory, (_TOP, j), select(value > top, value, top))
+    for j in range(0, width, WIDTH):
+        store(memory, (_BASE, j), anchor(load(memory, (_TOP, j))))
+    for i in range(start, stop):
+        index = (i - start) % WIDTH
+        for j in range(0, width, WIDTH):
+            count = min(WIDTH, width - j)
+            value = present(x, (o, i, left + j), count, mask, weight)
+            here = weight_of(weight, (o, i, left + j), count)
+            inverse, inverse_error = _reciprocal_at(x, memory, j)
+            t, t_error = distance(value, load(memory, (_BASE, j)), inverse, inverse_error)
+            e, e_error = exponential(t, t_error, inverse)
+            sums = _class_pair(memory, index, j)
+            a, b = add_term(sums, e, e_error, is_one(t, apart), here, inverse_error)
+            store(memory, (_SUMS + index, j), a)
+            store(memory, (_RESTS + index, j), b)
+
+
+@inlined
+def _reduce_panel(
+    x: Any,
+    o: Any,
+    left: Any,
+    width: Any,
+    mask: Any,
+    weight: Any,
+    apart: Any,
+    memory: Any,
+) -> None:
+    """(shift, high, low) of each column of a panel, into ``memory``."""
+    length = x.shape[1]
+    for start in range(0, length, BLOCK):
+        stop = min(start + BLOCK, length)
+        _sum_block(x, o, start, stop, left, width, mask, weight, apart, memory)
+        for j in range(0, width, WIDTH):
+            inverse, inverse_error = _reciprocal_at(x, memory, j)
+            shift = load(memory, (_TOP, j))
+            high, low = tree_total(
+                _class_pair(memory, 0, j),
+                _class_pair(memory, 1, j),
+                _class_pair(memory, 2, j),
+                _class_pair(memory, 3, j),
+                _class_pair(memory, 4, j),
+                _class_pair(memory, 5, j),
+                _class_pair(memory, 6, j),
+                _class_pair(memory, 7, j),
+                inverse_error,
+            )
+            if largest(shift) == INFINITY:
+                count = min(WIDTH, width - j)
+                total = _infinite_total(x, o, start, stop, left + j, count, mask, weight)
+                high = select(shift == INFINITY, total, high)
+                low = select(shift == INFINITY, 0.0, low)
+            if start > 0:
+                before = (
+                    load(memory, (_SHIFT, j)),
+                    load(memory, (_HIGH, j)),
+                    load(memory, (_LOW, j)),
+                )
+                block = shift, high, low
+                shift, high, low = merge(before, block, weight, inverse, inverse_error)
+            store(memory, (_SHIFT, j), shift)
+            store(memory, (_HIGH, j), high)
+            store(memory, (_LOW, j), low)
+
+
+@inlined
+def _write(out: Any, at: Any, count: Any, value: Any, mask: Any, absent: float) -> None:
+    """``count`` results; ``absent`` where the mask leaves out."""
+    if mask is not None:
+        value = select(load_mask(mask, at, count), value, absent)
+    store_part(out, at, count, value)
+
+
+@kernel
+def softmax_columns(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
+    """softmax of the columns of panels first to last."""
+    inner = x.shape[2]
+    panels = (inner + PANEL - 1) // PANEL
+    memory = scratch(np.float64, _LINES, PANEL)
+    for panel in range(first, last):
+        o = panel // panels
+        left = panel % panels * PANEL
+        width = min(PANEL, inner - left)
+        for column in range(width):
+            _keep_reciprocal(x, temperature[o, left + column], memory, column)
+        _reduce_panel(x, o, left, width, mask, None, None, memory)
+        for j in range(0, width, WIDTH):
+            _, inverse_error = _reciprocal_at(x, memory, j)
+            high, low = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
+            c, c_low = reciprocal_total(high, low, inverse_error)
+            store(memory, (_HIGH, j), c)
+            store(memory, (_LOW, j), c_low)
+        for i in range(x.shape[1]):
+            for j in range(0, width, WIDTH):
+                count = min(WIDTH, width - j)
+                at = (o, i, left + j)
+                inverse, inverse_error = _reciprocal_at(x, memory, j)
+                shift = load(memory, (_SHIFT, j))
+                t, t_error = distance(load_part(x, at, count, 0.0), shift, inverse, inverse_error)
+                e, e_error = exponential(t, t_error, inverse)
+                c, c_low = _kept_total(memory, j, inverse_error)
+                value = probability(kept(e, e_error), c, c_low)
+                _write(out, at, count, value, mask, 0.0)
+
+
+@kernel
+def log_softmax_columns(
+    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int
+) -> None:
+    """log_softmax of the columns of panels first to last."""
+    inner = x.shape[2]
+    panels = (inner + PANEL - 1) // PANEL
+    memory = scratch(np.float64, _LINES, PANEL)
+    for panel in range(first, last):
+        o = panel // panels
+        left = panel % panels * PANEL
+        width = min(PANEL, inner - left)
+        for column in range(width):
+            _keep_reciprocal(x, temperature[o, left + column], memory, column)
+        _reduce_panel(x, o, left, width, mask, None, True, memory)
+        for j in range(0, width, WIDTH):
+            _, inverse_error = _reciprocal_at(x, memory, j)
+            high, low = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
+            log_total, error = logarithm(high, low, unit_exponent(None, inverse_error))
+            store(memory, (_HIGH, j), log_total)
+            store(memory, (_LOW, j), error)
+        for i in range(x.shape[1]):
+            for j in range(0, width, WIDTH):
+                count = min(WIDTH, width - j)
+                at = (o, i, left + j)
+                inverse, inverse_error = _reciprocal_at(x, memory, j)
+                shift = load(memory, (_SHIFT, j))
+                t, t_error = distance(load_part(x, at, count, 0.0), shift, inverse, inverse_error)
+                log_total, error = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
+                value = log_probability(t, t_error, inverse, log_total, error)
+                _write(out, at, count, value, mask, -INFINITY)
+
+
+@kernel
+def logsumexp_columns(
+    x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
+) -> None:
+    """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
+    inner = x.shape[2]
+    panels = (inner + PANEL - 1) // PANEL
+    memory = scratch(np.float64, _LINES, PANEL)
+    for column in range(PANEL):
+        _keep_reciprocal(x, 1.0, memory, column)
+    for panel in range(first, last):
+        o = panel // panels
+        left = panel % panels * PANEL
+        width = min(PANEL, inner - left)
+        _reduce_panel(x, o, left, width, mask, weight, True, memory)
+        for j in range(0, width, WIDTH):
+            count = min(WIDTH, width - j)
+            high = load(memory, (_HIGH, j))
+            low = load(memory, (_LOW, j))
+            if weight is not None:
+                one = select(high > 0.0, 1.0, select(high < 0.0, -1.0, high))
+                store_part(sign, (o, left + j), count, one)
+                low = select(high < 0.0, -low, low)
+                high = select(high < 0.0, -high, high)
+            shift = load(memory, (_SHIFT, j))
+            _, inverse_error = _reciprocal_at(x, memory, j)
+            value = logsumexp_of(shift, high, low, unit_exponent(weight, inverse_error))
+            store_part(out, (o, left + j), count, value)
+
+
+@parallel_kernel
+def softmax_columns_parallel(
+    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int, chunks: int
+) -> None:
+    """softmax_columns on all threads."""
+    panels = last - first
+    for chunk in prange(chunks):
+        a = first + panels * chunk // chunks
+        b = first + panels * (chunk + 1) // chunks
+        softmax_columns(x, out, temperature, mask, a, b)
+
+
+@parallel_kernel
+def log_softmax_columns_parallel(
+    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int, chunks: int
+) -> None:
+    """log_softmax_columns on all threads."""
+    panels = last - first
+    for chunk in prange(chunks):
+        a = first + panels * chunk // chunks
+        b = first + panels * (chunk + 1) // chunks
+        log_softmax_columns(x, out, temperature, mask, a, b)
+
+
+@parallel_kernel
+def logsumexp_columns_parallel(
+    x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int, chunks: int
+) -> None:
+    """logsumexp_columns on all threads."""
+    panels = last - first
+    for chunk in prange(chunks):
+        a = first + panels * chunk // chunks
+        b = first + panels * (chunk + 1) // chunks
+        logsumexp_columns(x, out, sign, mask, weight, a, b)

@@ -1,0 +1,257 @@
+"""The normalizer of a row: (shift, total), how it is gathered, merged and used.
+
+shift is the largest logit and total the sum of exp((x - shift) / temperature), carried as
+``high + low`` and scaled as the exponentials are. Two parts, because log(total) needs total - 1,
+which is all that [40, 0] leaves behind in float64; and because a sum of ten million float64 must
+not drift.
+
+Everything works on scalars (a row against its one shift) and on lanes (eight columns against
+their eight shifts). The reciprocal's ``inverse_error`` says which arithmetic is meant: None
+means float64 arithmetic for a narrower type, a number means float64 with its rounding errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+
+from fastsoftmax.cpu.cache import chosen, inlined
+from fastsoftmax.cpu.exponential import (
+    SCALE_EXPONENT,
+    SCALE_EXPONENT_NARROW,
+    exponential,
+    logarithm,
+    two_sum,
+)
+from fastsoftmax.cpu.lanes import fma, narrowed, select, wide
+
+INFINITY = float("inf")
+_NAN = float("nan")
+_LARGEST = 1.7976931348623157e308
+
+
+@chosen
+def reciprocal(array: Any, temperature: Any) -> Any:
+    """What a difference of logits is multiplied by to divide it by the temperature."""
+
+    def narrow(array: Any, temperature: Any) -> Any:
+        return 1.0 / temperature, None
+
+    def double(array: Any, temperature: Any) -> Any:
+        # Differences are taken of halves, which cannot overflow: hence 2 / temperature.
+        inverse = 2.0 / temperature
+        return inverse, fma(-inverse, temperature, 2.0) * (inverse * 0.5)
+
+    return double if array.dtype == types.float64 else narrow
+
+
+@chosen
+def distance(x: Any, shift: Any, inverse: Any, inverse_error: Any) -> Any:
+    """(x - shift) / temperature, and what its rounding left out.
+
+    The subtraction alone would cost 40 ULP of the exponential at -40. For narrower types, whose
+    difference float64 holds well enough, it is x - shift: what uses it divides as it goes.
+    """
+
+    def narrow(x: Any, shift: Any, inverse: Any, inverse_error: Any) -> Any:
+        return wide(x) - shift, None
+
+    def double(x: Any, shift: Any, inverse: Any, inverse_error: Any) -> Any:
+        a = x * 0.5
+        b = shift * 0.5
+        difference = a - b
+        shifted = difference - a
+        error = (a - (difference - shifted)) - (b + shifted)
+        t = difference * inverse
+        rest = fma(difference, inverse, -t) + fma(difference, inverse_error, error * inverse)
+        return t, select(t < -_LARGEST, 0.0, rest)
+
+    return narrow if inverse_error is types.none else double
+
+
+@inlined
+def anchor(shift: Any) -> Any:
+    """The shift itself, or 0 where it is infinite: then x - shift is no NaN for finite x."""
+    return select(shift < INFINITY, select(shift > -INFINITY, shift, 0.0), 0.0)
+
+
+@inlined
+def unit_exponent(weight: Any, inverse_error: Any) -> Any:
+    """log2 of what a total of 1 is carried as. Weights may be huge: theirs is not scaled."""
+    if weight is not None:
+        return 0
+    elif inverse_error is None:
+        return SCALE_EXPONENT_NARROW
+    else:
+        return SCALE_EXPONENT
+
+
+@chosen
+def is_one(t: Any, apart: Any) -> Any:
+    """Which exponentials are exactly 1, where these are wanted apart; else None."""
+    if apart is types.none:
+        return lambda t, apart: None
+    return lambda t, apart: t == 0.0
+
+
+@inlined
+def add_term(sums: Any, e: Any, e_error: Any, top: Any, weight: Any, inverse_error: Any) -> Any:
+    """A pair of sums with one more exponential in it.
+
+    float64: the sum, and what its additions left out. Narrower: the terms that are exactly 1
+    (``top`` says which, None: not needed apart), and the others, whose sum may be anything down
+    to nothing beside 1.
+    """
+    a, b = sums
+    if inverse_error is None:
+        term = e if weight is None else weight * (e * 2.0**-SCALE_EXPONENT_NARROW)
+        if top is None:
+            return a, b + term
+        else:
+            return a + select(top, term, 0.0), b + select(top, 0.0, term)
+    else:
+        if weight is None:
+            term, rest = e, e_error
+        else:
+            e = e * 2.0**-SCALE_EXPONENT
+            term = weight * e
+            rest = fma(weight, e, -term) + weight * (e_error * 2.0**-SCALE_EXPONENT)
+        total, error = two_sum(a, term)
+        return total, b + (error + rest)
+
+
+@inlined
+def add_sums(a: Any, b: Any, inverse_error: Any) -> Any:
+    """Two pairs of sums as one."""
+    if inverse_error is None:
+        return a[0] + b[0], a[1] + b[1]
+    else:
+        total, error = two_sum(a[0], b[0])
+        return total, (a[1] + b[1]) + error
+
+
+@inlined
+def tree_total(
+    p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any, exact: Any
+) -> Any:
+    """Eight pairs of sums as one total, high + low, always in this order."""
+    even = add_sums(add_sums(p0, p4, exact), add_sums(p2, p6, exact), exact)
+    odd = add_sums(add_sums(p1, p5, exact), add_sums(p3, p7, exact), exact)
+    a, b = add_sums(even, odd, exact)
+    high, low = two_sum(a, b)
+    return high, finite_rest(high, low)
+
+
+@inlined
+def finite_rest(high: Any, low: Any) -> Any:
+    """The rest of a total; an infinite one has none."""
+    return select(high < INFINITY, select(high > -INFINITY, low, 0.0), 0.0)
+
+
+@inlined
+def infinite_term(x: Any, weight: Any) -> Any:
+    """What a logit adds to the total of a block whose shift is infinite: inf, NaN or nothing."""
+    value = wide(x)
+    term = select(value == INFINITY, INFINITY, select(value == value, 0.0, _NAN))
+    if weight is None:
+        return term
+    else:
+        return select(weight == 0.0, 0.0, term * weight)
+
+
+@inlined
+def _down_and_up(weight: Any, inverse_error: Any) -> Any:
+    """What takes a total to its own size, and an exponential from its scale to the totals'."""
+    if inverse_error is None:
+        scale = 2.0**-SCALE_EXPONENT_NARROW
+    else:
+        scale = 2.0**-SCALE_EXPONENT
+    if weight is None:
+        return scale, 1.0
+    else:
+        return 1.0, scale
+
+
+@inlined
+def _rescaled(pair: Any, shift: Any, weight: Any, inverse: Any, inverse_error: Any) -> Any:
+    """The total of ``pair`` relative to another shift, which is not smaller than its own."""
+    own, high, low = pair
+    t, t_error = distance(own, shift, inverse, inverse_error)
+    same = own == shift  # infinite ones too, whose difference is NaN
+    # The total goes down to its own size before the exponential, still scaled, takes it further:
+    # so neither factor is subnormal.
+    down, up = _down_and_up(weight, inverse_error)
+    high = high * down
+    low = low * down
+    if inverse_error is None:
+        e, _ = exponential(select(same, 0.0, t), None, inverse)
+        return high * (e * up), low * (e * up)
+    else:
+        t, t_error = select(same, 0.0, t), select(same, 0.0, t_error)
+        e, e_error = exponential(t, t_error, inverse)
+        e = e * up
+        product = high * e
+        rest = fma(high, e, -product) + fma(high, e_error * up, low * e)
+        return product, rest
+
+
+@inlined
+def merge(a: Any, b: Any, weight: Any, inverse: Any, inverse_error: Any) -> Any:
+    """(s1, t1) + (s2, t2): the larger shift, and both totals rescaled to it."""
+    shift = select(b[0] > a[0], b[0], a[0])
+    high_a, low_a = _rescaled(a, shift, weight, inverse, inverse_error)
+    high_b, low_b = _rescaled(b, shift, weight, inverse, inverse_error)
+    high, error = two_sum(high_a, high_b)
+    low = (low_a + low_b) + error
+    return shift, high, finite_rest(high, low)
+
+
+@chosen
+def reciprocal_total(high: Any, low: Any, inverse_error: Any) -> Any:
+    """1 / total in two numbers of the result's type; NaN where it is 0, infinite or NaN."""
+
+    def narrow(high: Any, low: Any, inverse_error: Any) -> Any:
+        c = 1.0 / (high + low)
+        c = select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN)
+        kept = narrowed(c)
+        return kept, narrowed(c - wide(kept))
+
+    def double(high: Any, low: Any, inverse_error: Any) -> Any:
+        c = 1.0 / high
+        c_low = c * (fma(-c, high, 1.0) - c * low)
+        return select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN), c_low
+
+    return narrow if inverse_error is types.none else double
+
+
+@chosen
+def kept(e: Any, e_error: Any) -> Any:
+    """An exponential as it is kept until the total is known: rounded to float32 or float64."""
+    if e_error is types.none:
+        return lambda e, e_error: narrowed(e)
+    return lambda e, e_error: e
+
+
+@inlined
+def probability(e: Any, c: Any, c_low: Any) -> Any:
+    """A kept exponential times 1 / total."""
+    return fma(e, c, e * c_low)
+
+
+@inlined
+def log_probability(t: Any, t_error: Any, inverse: Any, log_total: Any, error: Any) -> Any:
+    """t - log(total); neither is positive once negated, so nothing cancels."""
+    if t_error is None:
+        return fma(t, inverse, -log_total)
+    else:
+        return t - (log_total + (error - t_error))
+
+
+@inlined
+def logsumexp_of(shift: Any, high: Any, low: Any, scale: Any) -> Any:
+    """shift + log(total / 2**scale), rounded once however much of it cancels."""
+    log_total, log_total_error = logarithm(high, low, scale)
+    value, error = two_sum(shift, log_total)
+    exact = value + (error + log_total_error)
+    return select(value < INFINITY, select(value > -INFINITY, exact, value), value)

@@ -1,0 +1,130 @@
+"""Which kernel computes a batch, serial or parallel; every threshold, with its measurement.
+
+Two dimensions mean contiguous rows (rows.py), three mean columns (columns.py). Small work stays
+serial: it never touches Numba's threads, whose start may take milliseconds.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from fastsoftmax.cpu import columns, rows
+from fastsoftmax.cpu.cache import Entry, compiled
+
+Array = np.ndarray[Any, Any]
+
+# Logits from which a second thread pays. float32 rows of 128 on 2 cores, in us, with Python:
+# 16384 logits 34 serial, 33 parallel; 32768: 47, 40; 65536: 75, 53; 262144: 232, 136. A launch
+# takes milliseconds on a busy machine, so not before it saves 20 us.
+PARALLEL_FROM = 1 << 16
+
+
+def normalized(function: str, x: Array, out: Array, temperature: Array, mask: Array | None) -> None:
+    """softmax or log_softmax, by name, of x into out; see rows.py and columns.py."""
+    entry = functools.partial(_normalized_entry, function)
+    _run(entry, x, (x, out, temperature, mask), mask is not None)
+
+
+def logsumexp(
+    x: Array, out: Array, sign: Array | None, mask: Array | None, weight: Array | None
+) -> None:
+    """log|sum(weight * exp(x))| of x into out, and the sum's sign where there are weights."""
+    _run(_logsumexp_entry, x, (x, out, sign, mask, weight), mask is not None, weight is not None)
+
+
+def _run(entry_for: Any, x: Array, arguments: tuple[Any, ...], *variant: bool) -> None:
+    if x.ndim == 2:
+        count = x.shape[0]
+    else:
+        count = x.shape[0] * -(-x.shape[2] // columns.PANEL)
+    if x.size >= PARALLEL_FROM and count > 1:
+        threads = numba.get_num_threads()
+        if threads > 1:
+            parallel = entry_for(x.dtype.char, x.ndim, True, *variant)
+            parallel(*arguments, 0, count, min(threads, count))
+            return
+    serial = entry_for(x.dtype.char, x.ndim, False, *variant)
+    serial(*arguments, 0, count)
+
+
+def _array(element: types.Type, ndim: int) -> types.Array:
+    """Any strides: one compiled variant serves them all (the kernels look at strides alone)."""
+    return types.Array(element, ndim, "A")
+
+
+def _span(parallel: bool) -> tuple[types.Type, ...]:
+    return (types.int64,) * (3 if parallel else 2)
+
+
+@functools.cache
+def _normalized_entry(function: str, dtype: str, ndim: int, parallel: bool, masked: bool) -> Entry:
+    kernel = {
+        ("softmax", 2, False): rows.softmax_rows,
+        ("softmax", 2, True): rows.softmax_rows_parallel,
+        ("softmax", 3, False): columns.softmax_columns,
+        ("softmax", 3, True): columns.softmax_columns_parallel,
+        ("log_softmax", 2, False): rows.log_softmax_rows,
+        ("log_softmax", 2, True): rows.log_softmax_rows_parallel,
+        ("log_softmax", 3, False): columns.log_softmax_columns,
+        ("log_softmax", 3, True): columns.log_softmax_columns_parallel,
+    }[function, ndim, parallel]
+    array = _array(numba.from_dtype(np.dtype(dtype)), ndim)
+    temperature = _array(types.float64, ndim - 1)
+    mask = _array(types.boolean, ndim) if masked else types.none
+    return compiled(kernel, (array, array, temperature, mask, *_span(parallel)))
+
+
+@functools.cache
+def _logsumexp_entry(dtype: str, ndim: int, parallel: bool, masked: bool, weighted: bool) -> Entry:
+    kernel = {
+        (2, False): rows.logsumexp_rows,
+        (2, True): rows.logsumexp_rows_parallel,
+        (3, False): columns.logsumexp_columns,
+        (3, True): columns.logsumexp_columns_parallel,
+    }[ndim, parallel]
+    element = numba.from_dtype(np.dtype(dtype))
+    sign = _array(types.float64, ndim - 1) if weighted else types.none
+    mask = _array(types.boolean, ndim) if masked else types.none
+    weight = _array(types.float64, ndim) if weighted else types.none
+    kinds = (_array(element, ndim), _array(element, ndim - 1), sign, mask, weight)
+    return compiled(kernel, (*kinds, *_span(parallel)))
+
+
+def all_variants() -> list[functools.partial[Entry]]:
+    """Every variant that can be compiled."""
+    flags = (False, True)
+    shapes = [(t, ndim, parallel) for t in "dfHh" for ndim in (2, 3) for parallel in flags]
+    normalized = [
+        functools.partial(_normalized_entry, function, *shape, masked)
+        for function in ("softmax", "log_softmax")
+        for shape in shapes
+        for masked in flags
+    ]
+    # With weights, a mask is folded into them.
+    logsumexps = [
+        functools.partial(_logsumexp_entry, *shape, masked, weighted)
+        for shape in shapes
+        for masked, weighted in ((False, False), (True, False), (False, True))
+    ]
+    return normalized + logsumexps
+
+
+def common_variants() -> list[functools.partial[Entry]]:
+    """The variants of plain calls on float32 and float64."""
+    dtypes = set("df")
+    return [v for v in all_variants() if dtypes & set(v.args[:2]) and True not in v.args[-2:]]
+
+
+def cpu() -> tuple[str, int]:
+    """The CPU that code is generated for, and the bits of its widest vector."""
+    _, name, features = numba.core.registry.cpu_target.target_context.codegen().magic_tuple()
+    enabled = set(features.split(","))
+    for feature, width in (("+avx512f", 512), ("+avx", 256)):
+        if feature in enabled:
+            return name, width
+    return name, 128

@@ -1,0 +1,152 @@
+"""Scoring a .npy file of any size, block by block, into a file that is whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+# Bytes of logits in a block: long enough for full speed, little beside any machine's memory.
+BLOCK_BYTES = 1 << 25
+
+
+def read_logits(path: Path) -> Array:
+    """The array in a .npy file, memory-mapped; ValueError or OSError says what is wrong."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+        except ValueError:
+            raise ValueError("not a .npy file") from None
+        # The header's version decides how it is read; 3.0 differs from 2.0 in its encoding alone.
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        try:
+            shape, fortran, dtype = read(file)
+        except Exception as error:  # its parser raises whatever a damaged header makes of it
+            raise ValueError(f"damaged .npy header ({error})".replace("\n", " ")) from None
+        if dtype.hasobject:
+            raise ValueError("holds Python objects, which are never unpickled")
+        if dtype.kind not in "biuf":
+            raise ValueError(f"holds {dtype}, not real numbers")
+        if any(size < 0 for size in shape):
+            raise ValueError(f"damaged .npy header (shape {shape})")
+        offset = file.tell()
+        size = os.fstat(file.fileno()).st_size - offset
+    wanted = math.prod(shape) * dtype.itemsize
+    if size < wanted:
+        raise ValueError(f"truncated: {shape} of {dtype} are {wanted} bytes, {size} are there")
+    order: Any = "F" if fortran else "C"
+    if wanted == 0:
+        return np.empty(shape, dtype, order)
+    return np.memmap(path, dtype, "r", offset, shape, order)
+
+
+@contextlib.contextmanager
+def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Array]:
+    """A .npy file to be filled, which takes its name when the block ends without an error.
+
+    Its space is reserved first: a full disk is an OSError here, not a crash while writing.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "r+b") as file:
+            np.lib.format.write_array_header_2_0(file, header)
+            offset = file.tell()
+            total = offset + math.prod(shape) * dtype.itemsize
+            file.flush()
+            _reserve(file.fileno(), offset, total)
+            if total > offset:
+                result: Array = np.memmap(file, dtype, "r+", offset, shape)
+            else:
+                result = np.empty(shape, dtype)
+            yield result
+            if isinstance(result, np.memmap):
+                result.flush()
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _reserve(descriptor: int, start: int, stop: int) -> None:
+    if hasattr(os, "posix_fallocate") and stop > start:
+        os.posix_fallocate(descriptor, start, stop - start)
+    else:
+        zeros = bytes(1 << 20)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        for at in range(start, stop, len(zeros)):
+            os.write(descriptor, zeros[: stop - at])
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def blocks(x: Array, axis: int) -> Iterator[tuple[slice, ...]]:
+    """Slices that cut an array into blocks of whole rows along ``axis``.
+
+    They are cut across the axis, other than ``axis``, that is outermost in memory.
+    """
+    others = [i for i in range(x.ndim) if i != axis and x.shape[i] > 1]
+    if not others:
+        yield (slice(None),) * x.ndim
+        return
+    across = max(others, key=lambda i: x.strides[i])
+    slab = x.nbytes // x.shape[across]
+    step = max(1, BLOCK_BYTES // max(1, slab))
+    for start in range(0, x.shape[across], step):
+        cut = [slice(None)] * x.ndim
+        cut[across] = slice(start, min(start + step, x.shape[across]))
+        yield tuple(cut)
+
+
+def release(array: Array) -> None:
+    """Let go of a mapped file's pages, which stay in the file and the system's cache."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def score(
+    x: Array,
+    axis: int,
+    reduces: bool,
+    function: Callable[..., Any],
+    out: Array | None,
+    dtype: np.dtype[Any],
+    advance: Callable[[int], None],
+) -> None:
+    """function(block, axis, out=...) for each block of x; ``reduces`` where it drops the axis.
+
+    Without ``out`` the results are computed and forgotten.
+    """
+    for cut in blocks(x, axis):
+        block = x[cut]
+        if out is not None:
+            kept = tuple(part for i, part in enumerate(cut) if not (reduces and i == axis))
+            function(block, axis=axis, out=out[kept])
+            release(out)
+        else:
+            function(block, axis=axis, dtype=dtype)
+        release(x)
+        advance(block.nbytes)

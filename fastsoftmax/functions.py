@@ -1,0 +1,348 @@
+"""softmax, log_softmax and logsumexp: SciPy's signatures and results, and more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastsoftmax import arrays, extended
+from fastsoftmax.cpu import plan
+
+Axis = int | tuple[int, ...] | None
+
+
+def softmax(
+    x: Any,
+    axis: Axis = None,
+    *,
+    out: Any = None,
+    where: Any = None,
+    temperature: Any = 1.0,
+    dtype: Any = None,
+) -> Any:
+    r"""Probabilities proportional to exp(x / temperature).
+
+    .. math:: p_i = e^{x_i / T} / \sum_j e^{x_j / T}
+
+    Parameters
+    ----------
+    x : array_like
+        Logits of any shape, layout and byte order. float16, bfloat16 (ml_dtypes), float32 and
+        float64 are computed by kernels; long double and complex numbers by NumPy; integers and
+        booleans as float64. A pandas or xarray object, or a masked array, comes back as one.
+    axis : int, tuple of ints or None
+        What is normalised: along these axes together, or over the whole array (None).
+    out : ndarray, optional
+        Where the result is written; it is returned. ``out is x`` works in place.
+    where : array_like of bool, optional
+        Broadcasts to ``x``. Elements left out count as absent, and their result is 0.
+    temperature : float or array_like
+        The logits are divided by it. An array broadcasts over the rows, that is to the shape
+        of ``logsumexp(x, axis, keepdims=True)``. 0 is the limit, where the largest logits
+        share; infinity gives the uniform distribution over those that are not -inf.
+    dtype : dtype, optional
+        The result's type; the arithmetic is done in the wider of it and x's.
+
+    Returns
+    -------
+    ndarray, scalar, or what ``x`` was
+        Of the shape of ``x``; of its type unless ``dtype`` says otherwise. NaN anywhere makes
+        the row NaN, and so does +inf; a row of -inf alone is NaN.
+
+    Raises
+    ------
+    TypeError
+        For arrays of objects, strings or dates; a ``where`` that is not boolean; an ``out``
+        or a ``dtype`` that cannot hold the result.
+    ValueError
+        For an ``axis`` out of bounds (`numpy.exceptions.AxisError`) or given twice; a shape
+        that does not fit; a read-only ``out``; a ``temperature`` that is negative or NaN.
+
+    Notes
+    -----
+    Error against the exact result, at any spread, offset and length, subnormal results included:
+
+    - float32: at most 1.7 ULP: 0.5 for the last rounding, 1 for the exponential, which is
+      rounded to float32 before it is multiplied by 1 / total, and twice 0.09 for exp (2**-27.5)
+      in it and in the total, which are computed in float64;
+    - float64: at most 1.95 ULP: 0.5, 1, and twice 0.22 for the tail of exp (2**-55 of its value,
+      which is as much as 0.22 of an ULP), with totals in twice the precision;
+    - float16 and bfloat16: at most 0.51 ULP: the float32 result, rounded.
+
+    A row's bits depend on its values and its length: not on the batch around it, the number of
+    threads, the alignment, the layout or the CPU. (Over several axes at once, elements are
+    added in the order of memory, so that a C and a Fortran array may differ in the last bit.)
+
+    Source: P. Blanchard, D. J. Higham, N. J. Higham, Accurately computing the log-sum-exp and
+    softmax functions, IMA J. Numer. Anal. 41 (2021), doi:10.1093/imanum/draa038.
+
+    Examples
+    --------
+    >>> import fastsoftmax
+    >>> fastsoftmax.softmax([3.0, 1.0, 0.2])
+    array([0.8360188 , 0.11314284, 0.05083836])
+    >>> fastsoftmax.softmax([[1.0, 2.0], [10.0, 20.0]], axis=-1, temperature=[[1.0], [10.0]])
+    array([[0.26894142, 0.73105858],
+           [0.26894142, 0.73105858]])
+    """
+    return _normalized("softmax", x, axis, out, where, temperature, dtype)
+
+
+def log_softmax(
+    x: Any,
+    axis: Axis = None,
+    *,
+    out: Any = None,
+    where: Any = None,
+    temperature: Any = 1.0,
+    dtype: Any = None,
+) -> Any:
+    r"""The logarithm of softmax, exact where softmax itself rounds to 0 or 1.
+
+    .. math:: \log p_i = x_i / T - \log \sum_j e^{x_j / T}
+
+    Parameters
+    ----------
+    x : array_like
+        Logits of any shape, layout and byte order. float16, bfloat16 (ml_dtypes), float32 and
+        float64 are computed by kernels; long double and complex numbers by NumPy; integers and
+        booleans as float64. A pandas or xarray object, or a masked array, comes back as one.
+    axis : int, tuple of ints or None
+        What is normalised: along these axes together, or over the whole array (None).
+    out : ndarray, optional
+        Where the result is written; it is returned. ``out is x`` works in place.
+    where : array_like of bool, optional
+        Broadcasts to ``x``. Elements left out count as absent, and their result is -inf.
+    temperature : float or array_like
+        The logits are divided by it. An array broadcasts over the rows, that is to the shape
+        of ``logsumexp(x, axis, keepdims=True)``. 0 is the limit, where the largest logits
+        share; infinity gives the uniform distribution over those that are not -inf.
+    dtype : dtype, optional
+        The result's type; the arithmetic is done in the wider of it and x's.
+
+    Returns
+    -------
+    ndarray, scalar, or what ``x`` was
+        Of the shape of ``x``; of its type unless ``dtype`` says otherwise. NaN anywhere makes
+        the row NaN; beside +inf, finite
+        logits give -inf; a row of -inf alone is NaN.
+
+    Raises
+    ------
+    TypeError
+        For arrays of objects, strings or dates; a ``where`` that is not boolean; an ``out``
+        or a ``dtype`` that cannot hold the result.
+    ValueError
+        For an ``axis`` out of bounds (`numpy.exceptions.AxisError`) or given twice; a shape
+        that does not fit; a read-only ``out``; a ``temperature`` that is negative or NaN.
+
+    Notes
+    -----
+    Error: at most 0.6 ULP for float32 (0.5, and 2**-27.5 of the total), 0.51 for float16 and
+    bfloat16, 1.1 for float64 (0.5 for adding the logarithm of the total to its correction, 0.5
+    for the last subtraction; neither cancels). The total is kept as 1 + rest, so the result next
+    to 0 is as exact as any other.
+    Bits and source as for `softmax`.
+
+    Examples
+    --------
+    >>> import fastsoftmax
+    >>> import numpy as np
+    >>> fastsoftmax.log_softmax(np.array([20, 0], np.float32))
+    array([-2.0611537e-09, -2.0000000e+01], dtype=float32)
+    """
+    return _normalized("log_softmax", x, axis, out, where, temperature, dtype)
+
+
+def logsumexp(
+    a: Any,
+    axis: Axis = None,
+    b: Any = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    *,
+    out: Any = None,
+    where: Any = None,
+    dtype: Any = None,
+) -> Any:
+    r"""The logarithm of a (weighted) sum of exponentials.
+
+    .. math:: \log \sum_j b_j e^{a_j}
+
+    Parameters
+    ----------
+    a : array_like
+        Logits, as for `softmax`.
+    axis : int, tuple of ints or None
+        What is summed: along these axes together, or the whole array (None).
+    b : array_like, optional
+        Weights, which broadcast with ``a``; they may be negative. Where one is 0, the element
+        is absent, whatever it is.
+    keepdims : bool
+        Keep the summed axes, with length 1.
+    return_sign : bool
+        Return the logarithm of the sum's absolute value, and the sum's sign. Without it, a
+        negative sum gives NaN.
+    out : ndarray, optional
+        Where the (first) result is written; it is returned.
+    where : array_like of bool, optional
+        Broadcasts to ``a``. Elements left out count as absent.
+    dtype : dtype, optional
+        The result's type; the arithmetic is done in the wider of it and a's.
+
+    Returns
+    -------
+    ndarray, scalar, or what ``a`` was; with ``return_sign`` a pair
+        Nothing to sum gives -inf. NaN anywhere makes the row NaN; else +inf makes it inf. The
+        sign is 1, 0 or -1; for complex numbers, sum / abs(sum).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax`; also for shapes of ``a`` and ``b`` that do not broadcast.
+
+    Notes
+    -----
+    Error: at most 0.6 ULP for float32, 0.51 for float16 and bfloat16, 1.1 for float64 where the
+    sum is well conditioned (0.5 for the last rounding; the total's error, 2**-27.5 or 0.3 *
+    2**-53, over a result that is at least log 2 or as large as the shift), and times the
+    condition number max|a_i| / abs(result) where shift and log(total) cancel. Weights of both
+    signs cancel in the total, too.
+    Bits and source as for `softmax`.
+
+    Examples
+    --------
+    >>> import fastsoftmax
+    >>> float(fastsoftmax.logsumexp([1000.0, 1000.0]))
+    1000.6931471805599
+    >>> value, sign = fastsoftmax.logsumexp([1.0, 2.0], b=[1.0, -1.0], return_sign=True)
+    >>> float(value), float(sign)
+    (1.5413248546129181, -1.0)
+    """
+    source = arrays.unwrap(a)
+    computed = arrays.floating("logsumexp", source.values)
+    weight = None
+    if b is not None:
+        weight = arrays.plain("b", b)
+        heavy = arrays.floating("logsumexp", weight)
+        # A Python number takes the array's type, as everywhere in NumPy.
+        if not isinstance(b, (int, float)):
+            computed = np.promote_types(computed, heavy)
+        source = arrays.broadcast_source(source, weight)
+        weight = np.broadcast_to(weight, source.values.shape)
+    result = arrays.result_type("logsumexp", computed, dtype)
+    computed = np.promote_types(computed, result)
+    shape = source.values.shape
+    axes = arrays.normalized_axes(len(shape), axis)
+    mask = arrays.present(where, source)
+    kept = arrays.reduced_shape(shape, axes)
+    final = kept if keepdims else tuple(n for i, n in enumerate(shape) if i not in axes)
+    if out is not None:
+        arrays.check_out(out, final, result, dtype)
+
+    values = source.values.astype(computed, copy=False)
+    if values.size == 0:
+        value, sign = np.full(kept, -np.inf, computed), np.zeros(kept)
+    elif arrays.has_kernel(computed):
+        value, sign = _logsumexp_by_kernel(values, axes, mask, weight)
+    else:
+        value, sign = extended.logsumexp(values, axes, mask, weight)
+    log_type = result
+    if return_sign:
+        value, log_type = value.real, np.empty(0, result).real.dtype
+    elif computed.kind != "c":
+        value = np.where(sign < 0, value.dtype.type(np.nan), value)
+    value = arrays.cast(value.reshape(final), log_type)
+    sign = arrays.cast(sign.reshape(final), result)
+
+    if out is not None:
+        logarithm = arrays.into(out, value)
+    else:
+        logarithm = arrays.rewrap_reduced(source, value[()], axes, keepdims, mask)
+    if not return_sign:
+        return logarithm
+    return logarithm, arrays.rewrap_reduced(source, sign[()], axes, keepdims, mask)
+
+
+def _normalized(
+    function: str, x: Any, axis: Axis, out: Any, where: Any, temperature: Any, dtype: Any
+) -> Any:
+    """softmax or log_softmax, from the caller's arguments to the caller's result."""
+    source = arrays.unwrap(x)
+    computed = arrays.floating(function, source.values)
+    result = arrays.result_type(function, computed, dtype)
+    if result != computed:
+        computed = np.promote_types(computed, result)
+    shape = source.values.shape
+    axes = arrays.normalized_axes(len(shape), axis)
+    mask = arrays.present(where, source)
+    temperature = arrays.temperatures(temperature, shape, axes)
+    if out is not None:
+        arrays.check_out(out, shape, result, dtype)
+
+    values = source.values.astype(computed, copy=False)
+    if values.size == 0:
+        answer = values
+    else:
+        values, temperature = arrays.at_limits(values, temperature, mask, axes)
+        if arrays.has_kernel(computed):
+            answer = _normalized_by_kernel(function, values, axes, temperature, mask, out)
+        else:
+            answer = extended.normalized(function, values, axes, temperature, mask)
+    if out is not None:
+        return arrays.into(out, answer)
+    if answer.dtype != result:
+        answer = arrays.cast(answer, result)
+    return arrays.rewrap(source, answer[()])
+
+
+def _normalized_by_kernel(
+    function: str,
+    values: arrays.Array,
+    axes: tuple[int, ...],
+    temperature: arrays.Array,
+    mask: arrays.Array | None,
+    out: arrays.Array | None,
+) -> arrays.Array:
+    """The result in an array of its own, or in ``out`` where a kernel can write there."""
+    rows = arrays.rows_of(values, axes)
+    seen = rows.view(values)
+    place = arrays.place_for(rows, values, out, (mask, temperature))
+    plan.normalized(
+        function,
+        arrays.stored(seen),
+        arrays.stored(place),
+        rows.view_rows(temperature),
+        None if mask is None else rows.view(mask),
+    )
+    return rows.back(place)
+
+
+def _logsumexp_by_kernel(
+    values: arrays.Array,
+    axes: tuple[int, ...],
+    mask: arrays.Array | None,
+    weight: arrays.Array | None,
+) -> tuple[arrays.Array, arrays.Array]:
+    """log|sum| and the sum's sign, with the reduced axes at length 1."""
+    rows = arrays.rows_of(values, axes)
+    value = rows.empty_rows(values.dtype)
+    sign = None
+    if weight is not None:
+        weight = weight.astype(np.float64)
+        if mask is not None:
+            weight, mask = np.where(mask, weight, 0.0), None
+        weight = rows.view(weight)
+        sign = rows.empty_rows(np.dtype(np.float64))
+    plan.logsumexp(
+        arrays.stored(rows.view(values)),
+        arrays.stored(value),
+        sign,
+        None if mask is None else rows.view(mask),
+        weight,
+    )
+    if sign is None:
+        # exp is positive: the sum is 0 or NaN where its logarithm is -inf or NaN
+        sign = np.where(value == -np.inf, 0.0, np.where(np.isnan(value), np.nan, 1.0))
+    return rows.back_rows(value), rows.back_rows(sign)
