@@ -20,6 +20,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 _KERNEL_TYPES = {"float16", "bfloat16", "float32", "float64"}
+_NUMPY_TYPES = {np.longdouble, np.complex64, np.complex128, np.clongdouble}
 # What kernels are handed instead of the two types that Numba does not know: their bits.
 _STORED_AS = {"float16": np.uint16, "bfloat16": np.int16}
 
@@ -34,12 +35,16 @@ def has_kernel(dtype: np.dtype[Any]) -> bool:
 
 
 @functools.cache
+def is_floating(dtype: np.dtype[Any]) -> bool:
+    """Whether this is a type of results; other packages' 8-bit floats, for one, are not."""
+    return has_kernel(dtype) or dtype.type in _NUMPY_TYPES
+
+
+@functools.cache
 def _floating(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     if dtype.kind in "biu":
         return np.dtype(np.float64)
-    if dtype.kind in "fc" or has_kernel(dtype):
-        return dtype.newbyteorder("=")
-    return None
+    return dtype.newbyteorder("=") if is_floating(dtype) else None
 
 
 def floating(function: str, array: Array) -> np.dtype[Any]:
@@ -57,7 +62,7 @@ def result_type(function: str, computed: np.dtype[Any], dtype: Any) -> np.dtype[
     if dtype is None:
         return computed
     wanted: np.dtype[Any] = np.dtype(dtype)
-    if wanted.kind not in "fc" and not has_kernel(wanted):
+    if not is_floating(wanted):
         raise TypeError(f"dtype must be a floating-point type, got {wanted!r}")
     if computed.kind == "c" and wanted.kind != "c":
         raise TypeError(f"dtype must be complex where {function}'s input is, got {wanted!r}")
@@ -219,8 +224,7 @@ def check_out(out: Any, shape: tuple[int, ...], result: np.dtype[Any], dtype: An
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
     # Values outside a narrower float type's range round to infinity, as in NumPy's ufuncs.
-    both = has_kernel(result) and has_kernel(out.dtype)
-    if not both and not np.can_cast(result, out.dtype, "same_kind"):
+    if not is_floating(out.dtype) or (result.kind == "c" and out.dtype.kind != "c"):
         raise TypeError(f"out of {out.dtype!r} cannot hold a result of {result!r}")
     if dtype is not None and out.dtype.newbyteorder("=") != result:
         raise TypeError(f"out is of {out.dtype!r} and dtype says {result!r}: give one of them")

@@ -38,7 +38,11 @@ Entry = Callable[..., Any]
 # would count references to the arrays of a kernel for each row: 1.1x on rows of 1000.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
 
-inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(forceinline=True, **_OPTIONS)
+# For what runs inside kernels alone; the wrappers for calls from Python and C would take
+# another half of the time to compile.
+_INSIDE = _OPTIONS | {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(**_INSIDE)
 
 
 def chosen(choose: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,7 +55,7 @@ def chosen(choose: Callable[..., Any]) -> Callable[..., Any]:
     def formula(*args: Any) -> Any:
         raise NotImplementedError(f"{choose.__name__} runs inside compiled code only")
 
-    overload(formula, strict=False, jit_options={"forceinline": True, **_OPTIONS})(choose)
+    overload(formula, strict=False, jit_options=_INSIDE)(choose)
     return formula
 
 
@@ -138,12 +142,12 @@ def _warn_once(reason: str) -> None:
 
 def kernel(function: Callable[..., None]) -> Any:
     """A serial kernel: compiled for a signature when it is first needed, and kept."""
-    return _kept(njit(**_OPTIONS)(function))
+    return _kept(njit(no_cfunc_wrapper=True, **_OPTIONS)(function))
 
 
 def parallel_kernel(function: Callable[..., None]) -> Any:
     """A kernel whose prange loops run on all of Numba's threads."""
-    return _kept(njit(parallel=True, error_model="numpy")(function))
+    return _kept(njit(parallel=True, no_cfunc_wrapper=True, error_model="numpy")(function))
 
 
 def _kept(dispatcher: Any) -> Any:

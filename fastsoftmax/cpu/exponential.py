@@ -119,7 +119,7 @@ def exponential(t: Any, t_error: Any, inverse: Any) -> Any:
 
 @inlined
 def logarithm(high: Any, low: Any, scale_exponent: int) -> Any:
-    """log((high + low) / 2**scale_exponent) as a rounded value and the rest, to 2**-58 together.
+    """log((high + low) / 2**scale_exponent) as a rounded value and the rest, to 2**-56 together.
 
     Where ``high`` is the scale itself, ``low`` keeps its own relative precision: the logarithm
     of 1 + 1e-300 is 1e-300. Zero gives -inf, infinity and NaN themselves.
@@ -132,18 +132,17 @@ def logarithm(high: Any, low: Any, scale_exponent: int) -> Any:
     m = from_bits(bits_of(number) - (exponent << 52))  # sqrt(1/2) <= m < sqrt(2)
     # An integer near 2**52 under the float's exponent: the usual way to float64, on lanes too.
     k = from_bits((exponent - lifted - scale_exponent) + 0x4338000000000000) - _TO_INTEGER
-    m_low = low / high * m
 
     # log(m) = 2 atanh(s), s = (m - 1) / (m + 1), here with what its rounding left out
     f = m - 1.0  # exact
     divisor = m + 1.0
     divisor_low = m - (divisor - 1.0)
     s = f / divisor
-    rest = 2.0 * (fma(-s, divisor, f) - s * divisor_low) + 2.0 * m_low * (1.0 - s)
+    rest = 2.0 * (fma(-s, divisor, f) - s * divisor_low)
     w = s * s
     p = fma(fma(fma(fma(_L8, w, _L7), w, _L6), w, _L5), w, _L4)
     p = fma(fma(fma(fma(p, w, _L3), w, _L2), w, _L1), w, _L0)
-    small = fma(s * w, p, rest / divisor)
+    small = fma(s * w, p, rest / divisor) + low / high  # log(1 + low / high)
     value, error = two_sum(k * _LN2_HIGH, 2.0 * s)
     error = error + fma(k, _LN2_LOW, small)
     result = value + error

@@ -100,14 +100,14 @@ def all_variants() -> list[functools.partial[Entry]]:
     flags = (False, True)
     shapes = [(t, ndim, parallel) for t in "dfHh" for ndim in (2, 3) for parallel in flags]
     normalized = [
-        functools.partial(_normalized_entry, function, *shape, masked)
+        functools.partial(_normalized_entry, function, *shape, masked=masked)
         for function in ("softmax", "log_softmax")
         for shape in shapes
         for masked in flags
     ]
     # With weights, a mask is folded into them.
     logsumexps = [
-        functools.partial(_logsumexp_entry, *shape, masked, weighted)
+        functools.partial(_logsumexp_entry, *shape, masked=masked, weighted=weighted)
         for shape in shapes
         for masked, weighted in ((False, False), (True, False), (False, True))
     ]
@@ -116,8 +116,8 @@ def all_variants() -> list[functools.partial[Entry]]:
 
 def common_variants() -> list[functools.partial[Entry]]:
     """The variants of plain calls on float32 and float64."""
-    dtypes = set("df")
-    return [v for v in all_variants() if dtypes & set(v.args[:2]) and True not in v.args[-2:]]
+    plain = (v for v in all_variants() if not any(v.keywords.values()))
+    return [v for v in plain if {"d", "f"} & set(v.args)]
 
 
 def cpu() -> tuple[str, int]:

@@ -1,0 +1,393 @@
+"""What a caller can pass: layouts, out, types, labels, and every way to get it wrong."""
+
+import itertools
+import tracemalloc
+
+import ml_dtypes
+import numpy as np
+import pandas
+import pytest
+import xarray
+
+from fastsoftmax import log_softmax, logsumexp, softmax
+
+FUNCTIONS = [softmax, log_softmax, logsumexp]
+MAPS = [softmax, log_softmax]
+
+
+def reference(function, x, axis):
+    """The textbook formula in float64."""
+    x = np.asarray(x).astype(np.float64)
+    top = x.max(axis=axis, keepdims=True)
+    total = np.exp(x - top).sum(axis=axis, keepdims=True)
+    if function is softmax:
+        return np.exp(x - top) / total
+    if function is log_softmax:
+        return x - top - np.log(total)
+    return (np.log(total) + top).reshape(np.exp(x).sum(axis=axis).shape)
+
+
+def layouts(x):
+    """The same values in every layout."""
+    yield "C", np.ascontiguousarray(x)
+    yield "Fortran", np.asfortranarray(x)
+    yield "byte-swapped", x.astype(x.dtype.newbyteorder())
+    memory = np.zeros(x.nbytes + 1, np.uint8)
+    misaligned = memory[1:].view(x.dtype).reshape(x.shape)
+    misaligned[...] = x
+    yield "misaligned", misaligned
+    read_only = np.array(x)
+    read_only.flags.writeable = False
+    yield "read-only", read_only
+    if x.ndim:
+        yield "strided", np.repeat(x, 3, axis=-1)[..., 1::3]
+        yield "negative", x[::-1].copy()[::-1]
+        yield "both negative", x[::-1, ..., ::-1].copy()[::-1, ..., ::-1] if x.ndim > 1 else x
+        yield "broadcast", np.broadcast_to(x, (3, *x.shape))[1]
+        yield "transposed", np.ascontiguousarray(x.transpose()).transpose()
+    if x.ndim > 2:
+        order = (1, 2, 0, *range(3, x.ndim))
+        back = np.argsort(order)
+        yield "permuted", np.ascontiguousarray(x.transpose(order)).transpose(back)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (9,), (3, 17), (17, 3), (2, 3, 9), (2, 9, 1, 3), (2, 3, 2, 3, 2)]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_layout_axis_and_dimension(shape, dtype):
+    x = (np.random.default_rng(0).standard_normal(shape) * 4).astype(dtype)
+    single = list(range(-x.ndim, x.ndim))
+    axes = [None, (), *single, *itertools.combinations(range(x.ndim), 2)]
+    tolerance = 4 * np.finfo(dtype).eps
+    for (name, seen), axis, function in itertools.product(layouts(x), axes, FUNCTIONS):
+        before = seen.tobytes()
+        got = function(seen, axis=axis)
+        right = reference(function, x, axis)
+        np.testing.assert_allclose(
+            got, right, rtol=tolerance, atol=tolerance, err_msg=f"{name} {axis} {function}"
+        )
+        assert got.dtype == dtype
+        assert seen.tobytes() == before
+        if function is not logsumexp and x.ndim:
+            for out in (np.empty(shape, dtype), np.empty(shape, dtype, order="F")):
+                assert function(seen, axis=axis, out=out) is out
+                np.testing.assert_array_equal(out, got)
+            if seen.flags.writeable and seen.dtype.isnative:
+                held = seen.copy(order="K")
+                assert function(held, axis=axis, out=held) is held
+                np.testing.assert_array_equal(held, got)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_logsumexp_keeps_dimensions_and_order(keepdims):
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    for axis in [None, (), 0, 1, 3, (0, 2), (1, 3), (2, 1), (0, 1, 2, 3)]:
+        got = logsumexp(x.transpose(3, 1, 0, 2), axis=axis, keepdims=keepdims)
+        right = np.log(np.exp(x.transpose(3, 1, 0, 2)).sum(axis=axis, keepdims=keepdims))
+        np.testing.assert_allclose(got, right)
+        out = np.empty_like(right)
+        assert logsumexp(x.transpose(3, 1, 0, 2), axis, keepdims=keepdims, out=out) is out
+        np.testing.assert_array_equal(out, got)
+
+
+def test_contiguous_input_is_not_copied():
+    x = np.random.default_rng(0).standard_normal((1000, 1000)).astype(np.float32)
+    out = np.empty_like(x)
+    mask = np.ones_like(x, bool)
+    for index, axis in [(np.s_[:], 1), (np.s_[:], 0), (None, 1), (np.s_[::2], 1)]:
+        # None: transposed
+        seen, result, where = (a.T if index is None else a[index] for a in (x, out, mask))
+        softmax(seen, axis=axis, out=result)
+        softmax(seen, axis=axis, out=result, where=where)
+        tracemalloc.start()
+        softmax(seen, axis=axis, out=result)
+        softmax(seen, axis=axis, out=result, where=where)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 100_000
+
+
+# --- out -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", MAPS)
+def test_out_that_overlaps_the_input_otherwise(function):
+    memory = np.random.default_rng(0).standard_normal(2000)
+    for where_in, where_out in [
+        (slice(0, 1000), slice(1, 1001)),
+        (slice(10, 1010), slice(0, 1000)),
+        (slice(0, 1000), slice(999, 1999)),
+    ]:
+        for shape, axis in [((1000,), 0), ((20, 50), 1), ((20, 50), 0)]:
+            held = memory.copy()
+            x, out = held[where_in].reshape(shape), held[where_out].reshape(shape)
+            right = function(x.copy(), axis=axis)
+            assert function(x, axis=axis, out=out) is out
+            np.testing.assert_array_equal(out, right)
+    square = memory[:400].reshape(20, 20).copy()
+    right = function(square, axis=1)
+    function(square, axis=1, out=square.T)
+    np.testing.assert_array_equal(square.T, right)
+    reverse = memory[:100].copy()
+    right = function(reverse)
+    function(reverse, out=reverse[::-1])
+    np.testing.assert_array_equal(reverse[::-1], right)
+
+
+def test_out_that_overlaps_a_mask_or_a_temperature():
+    x = np.random.default_rng(0).standard_normal((8, 16))
+    out = np.full((8, 16), 0.5)
+    right = softmax(x, axis=1, temperature=out[:, :1].copy())
+    np.testing.assert_array_equal(softmax(x, axis=1, temperature=out[:, :1], out=out), right)
+    out = np.zeros((8, 16))
+    mask = out.view(bool)[:, ::8]
+    mask[:, ::2] = True
+    right = softmax(x, axis=1, where=mask.copy())
+    np.testing.assert_array_equal(softmax(x, axis=1, where=mask, out=out), right)
+    a = np.random.default_rng(0).standard_normal(5)
+    np.testing.assert_array_equal(logsumexp(a, axis=(), out=a), a.copy())
+
+
+def test_out_of_another_type():
+    x = np.float32([1.0, 2.0, 300.0])
+    wide = np.empty(3, np.float64)
+    np.testing.assert_array_equal(softmax(x, out=wide), softmax(x).astype(np.float64))
+    narrow = np.empty(3, np.float16)
+    np.testing.assert_array_equal(softmax(x, out=narrow), softmax(x).astype(np.float16))
+    swapped = np.empty(3, np.dtype(np.float32).newbyteorder())
+    np.testing.assert_array_equal(softmax(x, out=swapped), softmax(x))
+    brain = np.empty(3, ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(softmax(x, out=brain), softmax(x).astype(ml_dtypes.bfloat16))
+    half = np.empty(2, np.float16)
+    np.testing.assert_array_equal(log_softmax([-1e6, 0.0], out=half), [-np.inf, 0])
+    assert logsumexp(x, out=np.empty((), np.float64)) == logsumexp(x)
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "words"),
+    [
+        (np.empty((3, 2)), ValueError, r"out must have shape \(2, 3\), got \(3, 2\)"),
+        (np.empty(6), ValueError, "out must have shape"),
+        (np.empty((2, 3), int), TypeError, "out of dtype.'int64'. cannot hold"),
+        (np.empty((2, 3), bool), TypeError, "cannot hold"),
+        (np.zeros((2, 3), object), TypeError, "cannot hold"),
+        ([[0.0] * 3] * 2, TypeError, "out must be a plain NumPy array, got list"),
+        (np.ma.zeros((2, 3)), TypeError, "got MaskedArray"),
+        (np.broadcast_to(np.zeros(3), (2, 3)), ValueError, "out is read-only"),
+    ],
+)
+@pytest.mark.parametrize("function", MAPS)
+def test_out_that_cannot_be_written(function, out, error, words):
+    before = np.array(out)
+    with pytest.raises(error, match=words):
+        function([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], axis=1, out=out)
+    np.testing.assert_array_equal(np.asarray(out).astype(float), before.astype(float))
+
+
+def test_logsumexp_out_of_the_wrong_shape():
+    with pytest.raises(ValueError, match=r"out must have shape \(2,\), got \(2, 1\)"):
+        logsumexp(np.zeros((2, 3)), axis=1, out=np.empty((2, 1)))
+
+
+# --- types ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("dtype", "result"),
+    [
+        (np.float16, np.float16),
+        (ml_dtypes.bfloat16, ml_dtypes.bfloat16),
+        (np.float32, np.float32),
+        (">f4", np.float32),
+        (np.float64, np.float64),
+        (">f8", np.float64),
+        (">f2", np.float16),
+        (np.longdouble, np.longdouble),
+        (np.complex64, np.complex64),
+        (np.complex128, np.complex128),
+        *((kind, np.float64) for kind in "?bBhHiIlLqQ"),
+    ],
+)
+def test_the_results_type(function, dtype, result):
+    assert function(np.array([0, 1, 1], dtype)).dtype == np.dtype(result)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_dtype_sets_the_results_type(function):
+    x = np.float32([1.1, 2.2, -3.3])
+    assert function(x, dtype=np.float64) == pytest.approx(function(x.astype(np.float64)), rel=1e-15)
+    for dtype in (np.float16, ml_dtypes.bfloat16, np.float64, "f4", np.longdouble):
+        assert function(x, dtype=dtype).dtype == np.dtype(dtype)
+        assert function([1, 2], dtype=dtype).dtype == np.dtype(dtype)
+    for dtype in (int, bool, object, "S3", "M8[s]"):
+        with pytest.raises(TypeError, match="dtype must be a floating-point type"):
+            function(x, dtype=dtype)
+    with pytest.raises(TypeError, match="dtype must be complex"):
+        function(x.astype(complex), dtype=float)
+    shape = x.shape if function is not logsumexp else ()
+    with pytest.raises(TypeError, match="give one of them"):
+        function(x, dtype=np.float64, out=np.empty(shape, np.float32))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.array([1, "a", None], object),
+        np.array(["1", "2"]),
+        np.array([b"1"]),
+        np.array(["2026-01-01"], "M8[D]"),
+        np.array([1], "m8[s]"),
+        np.array([(1, 2.0)], "i4,f8"),
+        [None, 1.0],
+        "text",
+        {"a": 1},
+        np.zeros(3, ml_dtypes.float8_e5m2),
+    ],
+)
+def test_what_holds_no_numbers_is_refused(function, x):
+    with pytest.raises(TypeError, match=f"{function.__name__} needs real or complex numbers, got"):
+        function(x)
+
+
+# --- axes, masks, temperatures -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("axis", "error", "words"),
+    [
+        (2, np.exceptions.AxisError, "axis 2 is out of bounds for array of dimension 2"),
+        (-3, np.exceptions.AxisError, "axis -3 is out of bounds"),
+        ((0, 5), np.exceptions.AxisError, "axis 5"),
+        ((0, 0), ValueError, "must not name a dimension twice"),
+        ((0, -2), ValueError, "twice"),
+        (1.0, TypeError, "axis must be an int"),
+        ("rows", TypeError, "got 'rows'"),
+        ([0, 1], TypeError, "axis must be an int"),
+    ],
+)
+def test_a_wrong_axis(function, axis, error, words):
+    with pytest.raises(error, match=words):
+        function(np.zeros((2, 3)), axis=axis)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_wrong_mask(function):
+    x = np.zeros((2, 3))
+    with pytest.raises(TypeError, match="where must be boolean"):
+        function(x, where=[1, 0, 1])
+    with pytest.raises(ValueError, match=r"where of shape \(2,\) does not broadcast to .*\(2, 3\)"):
+        function(x, where=[True, False])
+    with pytest.raises(ValueError, match="where of shape"):
+        function(x, where=np.ones((4, 2, 3), bool))
+    with pytest.raises(TypeError, match="where must not be a masked array"):
+        function(x, where=np.ma.ones((2, 3), bool))
+
+
+@pytest.mark.parametrize("function", MAPS)
+@pytest.mark.parametrize(
+    ("temperature", "error", "words"),
+    [
+        (-1, ValueError, "temperature must not be negative or NaN, got -1.0"),
+        (-1e-300, ValueError, "negative or NaN"),
+        (np.nan, ValueError, "got nan"),
+        ([[1.0], [-2.0]], ValueError, "got -2.0"),
+        ([1.0, 2.0], ValueError, r"temperature of shape \(2,\) does not broadcast to .*\(2, 1\)"),
+        (np.ones((2, 3)), ValueError, "does not broadcast"),
+        (1j, TypeError, "temperature must be real, got 1j"),
+        ("hot", TypeError, "got 'hot'"),
+        (None, TypeError, "got None"),
+        (np.ma.ones(1), TypeError, "temperature must not be a masked array"),
+    ],
+)
+def test_a_wrong_temperature(function, temperature, error, words):
+    with pytest.raises(error, match=words):
+        function(np.zeros((2, 3)), axis=1, temperature=temperature)
+
+
+def test_wrong_weights():
+    with pytest.raises(ValueError, match=r"b of shape \(4,\) does not broadcast with a of shape"):
+        logsumexp(np.zeros((2, 3)), b=np.ones(4))
+    with pytest.raises(TypeError, match="logsumexp needs real or complex numbers"):
+        logsumexp(np.zeros(2), b=["a", "b"])
+    with pytest.raises(TypeError, match="b must not be a masked array"):
+        logsumexp(np.zeros(2), b=np.ma.ones(2))
+
+
+def test_complex_numbers_have_no_limit():
+    with pytest.raises(ValueError, match="temperature 0 and infinity have no limit"):
+        softmax([1j, 2], temperature=0)
+
+
+# --- masked arrays and labels -------------------------------------------------------------
+
+
+def test_masked_arrays_come_back_masked():
+    data = np.array([[1.0, 2.0, np.nan], [4.0, 5.0, 6.0], [1.0, 1.0, 1.0]])
+    x = np.ma.MaskedArray(data, mask=[[0, 0, 1], [0, 1, 0], [1, 1, 1]])
+    got = softmax(x, axis=1)
+    assert isinstance(got, np.ma.MaskedArray)
+    np.testing.assert_array_equal(got.mask, x.mask)
+    np.testing.assert_array_equal(got.data, softmax(data, axis=1, where=~x.mask))
+    total = logsumexp(x, axis=1)
+    np.testing.assert_array_equal(total.mask, [False, False, True])
+    np.testing.assert_array_equal(total.compressed(), logsumexp(data, axis=1, where=~x.mask)[:2])
+    assert logsumexp(x) == logsumexp(data, where=~x.mask)
+    assert logsumexp(x[2]) is np.ma.masked
+    both = softmax(x, axis=1, where=[True, False, True])
+    np.testing.assert_array_equal(both.data[1], [*softmax([4.0, 6.0])[:1], 0, both.data[1, 2]])
+
+
+def test_pandas_objects_keep_their_labels():
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 5.0], "c": [0.0, 0.0]}, index=["x", "y"])
+    got = softmax(frame, axis=1)
+    assert list(got.columns) == ["a", "b", "c"]
+    assert list(got.index) == ["x", "y"]
+    np.testing.assert_array_equal(got.to_numpy(), softmax(frame.to_numpy(), axis=1))
+    assert list(logsumexp(frame, axis=1).index) == ["x", "y"]
+    assert list(logsumexp(frame, axis=0).index) == ["a", "b", "c"]
+    assert logsumexp(frame) == logsumexp(frame.to_numpy())
+    series = pandas.Series([1, 2, 3], index=list("pqr"), name="logits")
+    got = log_softmax(series)
+    assert got.name == "logits"
+    assert list(got.index) == list("pqr")
+    mask = pandas.Series([True, False, True], index=list("pqr"))
+    assert softmax(series, where=mask)["q"] == 0
+
+
+def test_xarray_objects_keep_their_labels():
+    x = xarray.DataArray(
+        np.random.default_rng(0).standard_normal((2, 3)),
+        dims=("row", "class"),
+        coords={"class": ["a", "b", "c"]},
+        attrs={"unit": "nat"},
+    )
+    got = softmax(x, axis=1)
+    assert got.dims == x.dims
+    assert list(got["class"].values) == ["a", "b", "c"]
+    np.testing.assert_array_equal(got.values, softmax(x.values, axis=1))
+    total = logsumexp(x, axis=0)
+    assert total.dims == ("class",)
+    np.testing.assert_array_equal(total.values, logsumexp(x.values, axis=0))
+
+
+def test_memory_maps_and_subclasses(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((5, 7)))
+    mapped = np.load(path, mmap_mode="r")
+    np.testing.assert_array_equal(softmax(mapped, axis=1), softmax(np.array(mapped), axis=1))
+    matrix = np.arange(6.0).reshape(2, 3).view(type("Mine", (np.ndarray,), {}))
+    np.testing.assert_array_equal(softmax(matrix, axis=1), softmax(np.asarray(matrix), axis=1))
+
+
+def test_a_misaligned_array_and_then_a_byte_swapped_one():
+    memory = np.zeros(8 * 5 + 1, np.uint8)
+    misaligned = memory[1:].view(np.float64)
+    misaligned[:] = [1, 2, 3, 4, 5]
+    right = softmax(np.array([1.0, 2, 3, 4, 5]))
+    np.testing.assert_array_equal(softmax(misaligned), right)
+    np.testing.assert_array_equal(softmax(misaligned.astype(">f8")), right)
+    np.testing.assert_array_equal(softmax(misaligned), right)

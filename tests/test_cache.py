@@ -1,0 +1,157 @@
+"""Importing, compiling, and where the compiled code is kept."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastsoftmax
+
+SOFTMAX = "import fastsoftmax; print(fastsoftmax.softmax([3.0, 1.0, 0.2]))"
+ANSWER = "[0.8360188  0.11314284 0.05083836]"
+
+
+def run(program, directory=None, path=None, check=True, **environment):
+    env = os.environ | environment
+    if directory is not None:
+        env["NUMBA_CACHE_DIR"] = str(directory)
+    home = str(path or Path(fastsoftmax.__file__).parent.parent)  # the first on Python's path
+    command = [sys.executable, "-W", "always", "-c", program]
+    return subprocess.run(command, env=env, cwd=home, capture_output=True, text=True, check=check)
+
+
+def entries(directory):
+    return sorted(Path(directory).rglob("*.bin"))
+
+
+def test_importing_compiles_nothing_and_starts_no_thread(tmp_path):
+    program = """
+import threading
+import fastsoftmax
+from numba.core import event
+from numba.np.ufunc import parallel
+from fastsoftmax.cpu import columns, rows
+assert threading.active_count() == 1
+assert not parallel._is_initialized
+for module in (rows, columns):
+    for thing in vars(module).values():
+        assert not getattr(thing, "overloads", None), thing
+import os
+print(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1)
+"""
+    assert run(program, tmp_path, OPENBLAS_NUM_THREADS="1").stdout.strip() == "1"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_work_starts_no_thread(tmp_path):
+    program = """
+import fastsoftmax
+from numba.np.ufunc import parallel
+fastsoftmax.softmax([[1.0, 2.0]] * 100, axis=-1)
+assert not parallel._is_initialized
+"""
+    run(program, tmp_path)
+
+
+def test_importing_takes_hardly_longer_than_numba():
+    program = """
+import time
+start = time.perf_counter()
+import numba.extending, numba.core.typing.templates
+between = time.perf_counter()
+import fastsoftmax
+print((time.perf_counter() - between) / (between - start))
+"""
+    ratios = sorted(float(run(program).stdout) for _ in range(5))
+    assert ratios[0] < 0.5  # 0.12 on a quiet machine
+
+
+def test_code_is_kept_and_found_again(tmp_path):
+    program = (
+        SOFTMAX
+        + """
+from fastsoftmax.cpu import rows
+print(dict(rows.softmax_rows.stats.cache_hits), file=__import__("sys").stderr)
+"""
+    )
+    first = run(program, tmp_path)
+    assert first.stdout.strip() == ANSWER
+    assert len(entries(tmp_path)) == 1
+    stamp = entries(tmp_path)[0].stat().st_mtime_ns
+    second = run(program, tmp_path)
+    assert second.stdout.strip() == ANSWER
+    assert first.stderr.strip() == "{}"
+    assert ": 1}" in second.stderr
+    assert entries(tmp_path)[0].stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "one bit", "foreign"])
+def test_a_damaged_file_is_compiled_afresh(tmp_path, damage):
+    run(SOFTMAX, tmp_path)
+    (entry,) = entries(tmp_path)
+    whole = entry.read_bytes()
+    middle = len(whole) // 2
+    entry.write_bytes(
+        {
+            "empty": b"",
+            "truncated": whole[:middle],
+            "one bit": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+            "foreign": b"\x89PNG" * 1000,
+        }[damage]
+    )
+    assert run(SOFTMAX, tmp_path).stdout.strip() == ANSWER
+    (entry,) = entries(tmp_path)
+    assert len(entry.read_bytes()) > 1000
+    assert run(SOFTMAX, tmp_path).stdout.strip() == ANSWER
+
+
+def test_any_changed_source_file_leads_to_a_new_entry(tmp_path):
+    package = tmp_path / "site" / "fastsoftmax"
+    shutil.copytree(Path(fastsoftmax.__file__).parent, package)
+    cache = tmp_path / "cache"
+    assert run(SOFTMAX, cache, package.parent).stdout.strip() == ANSWER
+    assert len(entries(cache)) == 1
+    # A helper in another file than the kernel's: rows.py itself does not change.
+    helper = package / "cpu" / "normalizer.py"
+    text = helper.read_text()
+    helper.write_text(
+        text.replace("return fma(e, c, e * c_low)", "return fma(e, c, e * c_low) * 0.5")
+    )
+    assert helper.read_text() != text
+    assert run(SOFTMAX, cache, package.parent).stdout.strip() != ANSWER
+    assert len(entries(cache)) == 2
+
+
+def test_where_nothing_can_be_written_one_warning_says_how_to_mend_it(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("in the way of a directory")
+    program = SOFTMAX + "; fastsoftmax.softmax([[1.0]], axis=0); fastsoftmax.logsumexp([1.0])"
+    result = run(program, file)
+    assert result.stdout.strip() == ANSWER
+    assert result.stderr.count("RuntimeWarning") == 1
+    assert "Point NUMBA_CACHE_DIR to a writable directory" in result.stderr
+
+
+def test_the_cache_directory_without_numbas_setting(tmp_path):
+    program = "from fastsoftmax.cpu.cache import cache_directory; print(cache_directory())"
+    env = {"NUMBA_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path)}
+    assert run(program, **env).stdout.startswith(str(tmp_path / "fastsoftmax"))
+    env = {"NUMBA_CACHE_DIR": "", "XDG_CACHE_HOME": "", "HOME": str(tmp_path)}
+    assert run(program, **env).stdout.startswith(str(tmp_path / ".cache" / "fastsoftmax"))
+
+
+def test_what_a_failed_compilation_left_beside_is_removed(tmp_path):
+    program = """
+import fastsoftmax, os
+from fastsoftmax.cpu import cache
+def broken(*args): raise OSError(28, "No space left on device")
+os.replace = broken
+print(fastsoftmax.softmax([3.0, 1.0, 0.2]))
+"""
+    result = run(program, tmp_path)
+    assert result.stdout.strip() == ANSWER
+    assert "No space left on device" in result.stderr
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []

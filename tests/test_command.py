@@ -1,0 +1,276 @@
+"""The command line: what it prints, what it writes, and what it refuses."""
+
+import io
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastsoftmax
+from fastsoftmax import files
+from fastsoftmax.command import main
+from fastsoftmax.cpu import plan
+
+
+def refused(capsys, *arguments):
+    """The one line that a wrong call prints, after checking that it is one, and the status."""
+    assert main([str(a) for a in arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("fastsoftmax: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+@pytest.fixture
+def logits(tmp_path):
+    x = (np.random.default_rng(0).standard_normal((100, 7)) * 5).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    return tmp_path / "x.npy", x
+
+
+def test_without_a_file_it_scores_the_shipped_digits(capsys):
+    assert main(["score"]) == 0
+    printed = capsys.readouterr().out
+    assert "1,797 rows x 10 classes" in printed
+    assert "accuracy      0.96" in printed
+    assert "mean log-loss 0.15" in printed
+    assert "most certain" in printed
+    assert "least certain" in printed
+    assert "17,970 of 17,970 probabilities within 2 ULP" in " ".join(printed.split())
+
+
+def test_the_shipped_logits_are_what_their_script_makes():
+    from fastsoftmax.command import _digits
+    from fastsoftmax.data.make_digits import make
+
+    made, labels = make()
+    shipped, shipped_labels = _digits()
+    np.testing.assert_array_equal(labels, shipped_labels)
+    np.testing.assert_allclose(made, shipped, atol=0.05)  # the solver stops at a tolerance
+    assert (made.argmax(axis=1) == shipped.argmax(axis=1)).mean() > 0.99
+
+
+@pytest.mark.parametrize("name", ["softmax", "log-softmax", "logsumexp"])
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_a_file_is_scored_into_a_file(logits, tmp_path, capsys, name, axis):
+    path, x = logits
+    out = tmp_path / "out.npy"
+    assert main(["score", str(path), "-o", str(out), "--function", name, "--axis", str(axis)]) == 0
+    function = getattr(fastsoftmax, name.replace("-", "_"))
+    np.testing.assert_array_equal(np.load(out), function(x, axis=axis))
+    assert np.load(out).dtype == np.float32
+    printed = capsys.readouterr()
+    rows, classes = (100, 7) if axis == -1 else (7, 100)
+    assert f"{rows} rows x {classes} classes" in printed.out
+    assert "GB/s" in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_blocks_give_what_the_whole_gives(tmp_path, monkeypatch, order, axis):
+    x = np.asarray(np.random.default_rng(0).standard_normal((13, 17, 11)), order=order)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 2000)
+    for name in ("softmax", "logsumexp"):
+        out = tmp_path / "out.npy"
+        arguments = ["score", tmp_path / "x.npy", "-o", out, "--function", name, "--axis", axis]
+        assert main([str(a) for a in arguments]) == 0
+        np.testing.assert_array_equal(np.load(out), getattr(fastsoftmax, name)(x, axis=axis))
+
+
+def test_type_temperature_and_top(tmp_path, capsys):
+    x = np.array([[1, 5, 3, 2], [4, 0, 0, 1]])
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "out.npy"
+    arguments = ["score", tmp_path / "x.npy", "-o", out, "--temperature", "2", "--top", "2"]
+    assert main([*map(str, arguments), "--dtype", "float16"]) == 0
+    right = fastsoftmax.softmax(x, axis=-1, temperature=2, dtype=np.float16)
+    np.testing.assert_array_equal(np.load(out), right)
+    assert "1: 0.579259   2: 0.213097" in capsys.readouterr().out
+
+
+def test_an_empty_file_and_one_row(tmp_path, capsys):
+    for shape in [(0, 5), (5, 0), (5,), (1,)]:
+        np.save(tmp_path / "x.npy", np.zeros(shape))
+        out = tmp_path / "out.npy"
+        assert main(["score", str(tmp_path / "x.npy"), "-o", str(out)]) == 0
+        np.testing.assert_array_equal(np.load(out), fastsoftmax.softmax(np.zeros(shape), axis=-1))
+
+
+def test_what_cannot_be_read(tmp_path, capsys):
+    out = tmp_path / "out.npy"
+    out.write_bytes(b"the old one")
+
+    def bad(path):
+        line = refused(capsys, "score", path, "-o", out)
+        assert str(path) in line
+        return line
+
+    assert "No such file" in bad(tmp_path / "missing.npy")
+    assert "not a regular file" in bad(tmp_path)
+    (tmp_path / "text.npy").write_text("hello")
+    assert "not a .npy file" in bad(tmp_path / "text.npy")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    assert "not a .npy file" in bad(tmp_path / "empty.npy")
+    np.savez(tmp_path / "archive.npz", x=np.zeros(3))
+    assert "not a .npy file" in bad(tmp_path / "archive.npz")
+    np.save(tmp_path / "objects.npy", np.array([{}, "a"], object), allow_pickle=True)
+    assert "never unpickled" in bad(tmp_path / "objects.npy")
+    np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    assert "not real numbers" in bad(tmp_path / "words.npy")
+    np.save(tmp_path / "complex.npy", np.array([1j]))
+    assert "not real numbers" in bad(tmp_path / "complex.npy")
+    np.save(tmp_path / "scalar.npy", np.float32(3))
+    assert "a single number" in bad(tmp_path / "scalar.npy")
+    assert out.read_bytes() == b"the old one"
+    assert sorted(p.name for p in tmp_path.iterdir() if "part" in p.name) == []
+
+
+def test_a_file_cut_at_every_byte(tmp_path, capsys):
+    whole = io.BytesIO()
+    np.save(whole, np.zeros((3, 4), np.float32))
+    path = tmp_path / "cut.npy"
+    for length in range(len(whole.getvalue())):
+        path.write_bytes(whole.getvalue()[:length])
+        refused(capsys, "score", path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 1000), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-3, -4), }",
+        "{'descr': '<f4', 'fortran_order': False}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (3,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': 3, }",
+        "__import__('os').system('touch pwned')",
+        "\x00\xff",
+    ],
+)
+def test_a_header_that_lies(tmp_path, capsys, monkeypatch, header):
+    monkeypatch.chdir(tmp_path)
+    text = header.encode("latin1").ljust(117) + b"\n"
+    path = tmp_path / "lies.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(48))
+    refused(capsys, "score", path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_wrong_calls(logits, tmp_path, capsys):
+    path, _ = logits
+    assert "--axis 2 is out of bounds" in refused(capsys, "score", path, "--axis", "2")
+    assert "--axis" in refused(capsys, "score", path, "--axis", "rows")
+    assert "--temperature must not be negative" in refused(
+        capsys, "score", path, "--temperature", "-1"
+    )
+    assert "nan" in refused(capsys, "score", path, "--temperature", "nan")
+    assert "--top must be at least 1" in refused(capsys, "score", path, "--top", "0")
+    assert "invalid choice" in refused(capsys, "score", path, "--dtype", "int8")
+    assert "invalid choice" in refused(capsys, "score", path, "--function", "hardmax")
+    assert "invalid choice" in refused(capsys, "bake")
+    assert "required" in refused(capsys)
+    line = refused(capsys, "score", path, "--function", "logsumexp", "--temperature", "2")
+    assert "logsumexp has none" in line
+
+
+def test_what_cannot_be_written(logits, tmp_path, capsys):
+    path, _ = logits
+    line = refused(capsys, "score", path, "-o", tmp_path / "no" / "out.npy")
+    assert f"cannot write '{tmp_path / 'no' / 'out.npy'}'" in line
+    (tmp_path / "directory").mkdir()
+    assert "cannot write" in refused(capsys, "score", path, "-o", tmp_path / "directory")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["directory", "x.npy"]
+
+
+def command(*arguments, **options):
+    program = [sys.executable, "-m", "fastsoftmax", *map(str, arguments)]
+    return subprocess.run(program, capture_output=True, text=True, check=False, **options)
+
+
+def test_a_full_disk_leaves_the_old_file(logits, tmp_path):
+    path, _ = logits
+    out = tmp_path / "out.npy"
+    out.write_bytes(b"the old one")
+
+    def no_large_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    main(["score", str(path)])  # so that the child finds compiled code
+    result = command("score", path, "-o", out, preexec_fn=no_large_files)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "cannot write" in result.stderr
+    assert out.read_bytes() == b"the old one"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.npy", "x.npy"]
+
+
+def test_an_interruption_leaves_the_old_file(logits, tmp_path, monkeypatch, capsys):
+    path, _ = logits
+    out = tmp_path / "out.npy"
+    out.write_bytes(b"the old one")
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "release", interrupt)
+    assert main(["score", str(path), "-o", str(out)]) == 130
+    assert out.read_bytes() == b"the old one"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.npy", "x.npy"]
+
+
+def test_memory_is_bounded_by_the_block_and_not_by_the_file(tmp_path):
+    header = {"descr": "<f4", "fortran_order": False}
+    program = (
+        "import sys; from fastsoftmax.command import main; main(sys.argv[1:]);"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    peaks = []
+    for blocks in (2, 20):
+        with (tmp_path / "x.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header | {"shape": (blocks * 10_000, 1000)})
+            for _ in range(blocks):
+                file.write(np.arange(10_000_000, dtype=np.float32).data)
+        arguments = ["score", str(tmp_path / "x.npy"), "-o", str(tmp_path / "out.npy")]
+        run = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(run.stdout.split()[-2]))
+    # 80 MB and 800 MB, in kB
+    assert peaks[1] < peaks[0] + 100_000
+
+
+def test_info_names_what_matters():
+    result = command("info")
+    assert result.returncode == 0
+    for word in ("fastsoftmax", "NumPy", "Numba", "vectors of", "layer", "cache", "CUDA"):
+        assert word in result.stdout
+    assert os.environ["NUMBA_CACHE_DIR"] in result.stdout
+
+
+def test_warmup_compiles_into_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    common = plan.common_variants()
+    # 3 functions, float32 and float64, rows and columns, on one thread and on all
+    assert len({(v.func, *v.args, *v.keywords.items()) for v in common}) == len(common) == 24
+    program = (
+        "from fastsoftmax.cpu import plan; common = plan.common_variants();"
+        "plan.common_variants = lambda: common[:1];"
+        "from fastsoftmax.command import main; main(['warmup'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "1 kernels ready in" in run.stdout
+    assert len(list(Path(tmp_path).rglob("*.bin"))) == 1
+
+
+def test_the_version_and_the_module(capsys):
+    result = command("--version")
+    assert result.stdout == f"fastsoftmax {fastsoftmax.__version__}\n"

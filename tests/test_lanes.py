@@ -1,0 +1,194 @@
+"""Lanes: each operation against NumPy, each partial access against its neighbours."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from numba import njit
+
+from fastsoftmax.cpu import lanes
+from fastsoftmax.cpu.lanes import WIDTH
+
+STORED = {
+    "float64": (np.dtype(np.float64), np.float64),
+    "float32": (np.dtype(np.float32), np.float32),
+    "float16": (np.dtype(np.float16), np.uint16),
+    "bfloat16": (np.dtype(ml_dtypes.bfloat16), np.int16),
+}
+
+
+@njit
+def copy(x, out):
+    for i in range(0, x.shape[0], WIDTH):
+        lanes.store(out, (i,), lanes.wide(lanes.load(x, (i,))))
+
+
+@njit
+def narrow(x, out):
+    for i in range(0, x.shape[0], WIDTH):
+        lanes.store(out, (i,), lanes.load(x, (i,)))
+
+
+@njit
+def copy_part(x, out, at, count, fill):
+    lanes.store(out, (0,), lanes.wide(lanes.load_part(x, (at,), count, fill)))
+
+
+@njit
+def write_part(x, out, at, count):
+    lanes.store_part(out, (at,), count, lanes.load(x, (0,)))
+
+
+@njit
+def write_one(x, out, at):
+    lanes.store_part(out, (at,), 1, lanes.load(x, (0,)))
+
+
+@njit
+def combine(x, y, out):
+    a, b = lanes.load(x, (0,)), lanes.load(y, (0,))
+    lanes.store(out, (0, 0), a + b)
+    lanes.store(out, (1, 0), a - b)
+    lanes.store(out, (2, 0), a * b)
+    lanes.store(out, (3, 0), a / b)
+    lanes.store(out, (4, 0), -a)
+    lanes.store(out, (5, 0), lanes.fma(a, b, 3.0))
+    lanes.store(out, (6, 0), lanes.select(a < b, a, b))
+    lanes.store(out, (7, 0), lanes.select(a > 0.5, a, 2.0))
+    lanes.store(out, (8, 0), lanes.select(a == b, 1.0, a))
+    lanes.store(out, (9, 0), lanes.select(a != b, 1.0, a))
+    lanes.store(out, (10, 0), lanes.from_bits((lanes.bits_of(a) << 1) >> 1))
+    lanes.store(out, (11, 0), 1.0 / a)
+
+
+def test_operators_are_numpys():
+    x = np.array([0.1, -2.5, 3.0, 0.0, 1e300, np.inf, np.nan, 7.0])
+    y = np.array([0.3, 2.5, 3.0, -1.0, 1e300, 2.0, 1.0, np.nan])
+    out = np.empty((12, WIDTH))
+    combine(x, y, out)
+    with np.errstate(all="ignore"):
+        expected = [
+            x + y,
+            x - y,
+            x * y,
+            x / y,
+            -x,
+            np.array([float(np.longdouble(a) * b + 3) for a, b in zip(x, y, strict=True)]),
+            np.where(x < y, x, y),
+            np.where(x > 0.5, x, 2.0),
+            np.where(x == y, 1.0, x),
+            np.where(x != y, 1.0, x),
+            ((x.view(np.int64) << 1) >> 1).view(np.float64),
+            1 / x,
+        ]
+    np.testing.assert_array_equal(out, expected)
+
+
+@njit
+def reduce(x, out):
+    value = lanes.load(x, (0,))
+    out[0] = lanes.largest(value)
+    for i in range(WIDTH):
+        out[1 + i] = lanes.lane(value, i)
+
+
+def test_largest_and_single_lanes():
+    for place in range(WIDTH):
+        x = np.full(WIDTH, -np.inf, np.float32)
+        x[place] = -3.5
+        out = np.empty(1 + WIDTH)
+        reduce(x, out)
+        np.testing.assert_array_equal(out, [-3.5, *x])
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_every_16_bit_number_is_read(name):
+    dtype, stored = STORED[name]
+    bits = np.arange(1 << 16).astype(np.uint16).view(stored)
+    got = np.empty(1 << 16)
+    copy(bits, got)
+    with np.errstate(invalid="ignore"):  # NumPy's word for a signalling NaN
+        expected = bits.view(dtype).astype(np.float64)
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_every_16_bit_number_and_every_tie_is_written(name):
+    dtype, stored = STORED[name]
+    with np.errstate(invalid="ignore"):
+        numbers = np.sort(np.arange(1 << 15).astype(np.uint16).view(dtype).astype(np.float64))
+    finite = numbers[np.isfinite(numbers)]
+    between = (finite[:-1] + finite[1:]) / 2
+    beyond = finite[-1] + (finite[-1] - finite[-2]) / 2 * np.array([0.999, 1.0, 1.001, 1e30])
+    x = np.concatenate([finite, between, between * (1 + 2**-40), between * (1 - 2**-40), beyond])
+    x = np.concatenate([x, -x, [np.inf, -np.inf, np.nan, 1e-300, -0.0]])
+    x = np.concatenate([x, np.zeros(-len(x) % WIDTH)])
+    out = np.empty(len(x), stored)
+    narrow(x, out)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = x.astype(np.float16) if name == "float16" else _to_bfloat16(x)
+    np.testing.assert_array_equal(out.view(dtype).astype(np.float64), expected.astype(np.float64))
+    zeros = x == 0
+    assert (np.signbit(out.view(dtype)[zeros]) == np.signbit(x[zeros])).all()
+
+
+def _to_bfloat16(x):
+    """float64 to bfloat16, rounded once: by exact arithmetic on the unit in the last place."""
+    _, exponent = np.frexp(x)
+    unit = np.ldexp(1.0, np.maximum(exponent - 1, -126) - 7)
+    with np.errstate(invalid="ignore"):
+        rounded = np.where(np.isfinite(x), np.rint(x / unit) * unit, x)
+    return rounded.astype(ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("offset", [0, 1, 3])
+def test_part_of_lanes_touches_nothing_else(name, offset):
+    dtype, stored = STORED[name]
+    values = np.arange(1, 33).astype(dtype).view(stored)
+    for count in range(WIDTH + 1):
+        got = np.empty(WIDTH)
+        copy_part(values, got, offset, count, -np.inf)
+        expected = [offset + 1 + i if i < count else -np.inf for i in range(WIDTH)]
+        np.testing.assert_array_equal(got, expected)
+
+        out = np.full(32, 77).astype(dtype)
+        write_part(np.arange(1.0, 9.0), out.view(stored), offset, count)
+        expected = np.full(32, 77)
+        expected[offset : offset + count] = np.arange(1, count + 1)
+        np.testing.assert_array_equal(out.astype(np.float64), expected)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_single_lane_known_when_compiling_touches_nothing_else(name):
+    # LLVM 22 turns a masked store of one lane of 16 bits into a store of 32.
+    dtype, stored = STORED[name]
+    out = np.full(16, 77).astype(dtype)
+    write_one(np.arange(1.0, 9.0), out.view(stored), 3)
+    np.testing.assert_array_equal(out.astype(np.float64), [77] * 3 + [1] + [77] * 12)
+
+
+def test_lanes_are_read_and_written_at_any_alignment():
+    memory = np.zeros(8 * 40 + 8, np.uint8)
+    for shift in range(8):
+        x = memory[shift : shift + 8 * 16].view(np.float64)
+        x[:] = np.arange(16)
+        out = np.empty(16)
+        copy(x, out)
+        np.testing.assert_array_equal(out, np.arange(16))
+        target = memory[160 + shift : 160 + shift + 8 * 16].view(np.float64)
+        copy(out, target)
+        np.testing.assert_array_equal(target, np.arange(16))
+
+
+@njit
+def masked(mask, out, at, count):
+    lanes.store(out, (0,), lanes.select(lanes.load_mask(mask, (at,), count), 1.0, 0.0))
+
+
+def test_masks_are_read_up_to_count():
+    mask = np.array([1, 0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1, 1, 1, 0, 1], bool)
+    for at in (0, 1, 5):
+        for count in range(WIDTH + 1):
+            out = np.empty(WIDTH)
+            masked(mask, out, at, count)
+            np.testing.assert_array_equal(out, mask[at : at + WIDTH] & (np.arange(8) < count))
