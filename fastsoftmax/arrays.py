@@ -98,6 +98,8 @@ def _is(x: Any, module: str, *names: str) -> bool:
 def rewrap(source: Source, result: Any) -> Any:
     """A result of the input's shape, as what the input was."""
     x = source.original
+    if type(x) is np.ndarray:
+        return result
     if isinstance(x, np.ma.MaskedArray):
         return np.ma.MaskedArray(result, mask=np.ma.getmaskarray(x).copy())
     if _is(x, "pandas", "Series"):
@@ -206,6 +208,8 @@ def present(where: Any, source: Source) -> Array | None:
 
 def temperatures(temperature: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
     """The temperature of each row as float64: one number, or what broadcasts over the rows."""
+    if type(temperature) is float and temperature >= 0:
+        return np.array(temperature)
     array = plain("temperature", temperature)
     if array.dtype.kind not in "biuf" and not has_kernel(array.dtype):
         raise TypeError(f"temperature must be real, got {temperature!r}")
@@ -241,6 +245,8 @@ def at_limits(
     x: Array, temperature: Array, mask: Array | None, axes: tuple[int, ...]
 ) -> tuple[Array, Array]:
     """Rows at temperature 0 or infinity, as rows of the same softmax at temperature 1."""
+    if temperature.ndim == 0 and _COLDEST <= temperature.item() < np.inf:
+        return x, temperature
     frozen = temperature < _COLDEST
     molten = np.isinf(temperature)
     if not (frozen.any() or molten.any()):
@@ -345,9 +351,14 @@ def rows_of(x: Array, axes: tuple[int, ...]) -> Rows:
     return _rows(x.shape, x.strides, axes)
 
 
+@functools.cache
+def _stored_as(dtype: np.dtype[Any]) -> Any:
+    return _STORED_AS.get(dtype.name)
+
+
 def stored(array: Array) -> Array:
     """The array as kernels know it: the two 16-bit types as integers of their bits."""
-    kind = _STORED_AS.get(array.dtype.name)
+    kind = _stored_as(array.dtype)
     return array if kind is None else array.view(kind)
 
 

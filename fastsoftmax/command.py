@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import decimal
 import functools
 import importlib.resources
@@ -10,7 +11,7 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -77,6 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextlib.contextmanager
+def _progress(description: str, total: float) -> Iterator[Callable[[float], None]]:
+    """A progress bar on a terminal, to be advanced by what is yielded; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda amount: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda amount: progress.advance(task, amount)
+
+
 # --- score ---------------------------------------------------------------------------------
 
 
@@ -104,14 +116,7 @@ def _score(options: argparse.Namespace) -> None:
     if not reduces:
         function = functools.partial(function, temperature=options.temperature)
 
-    with Progress(
-        *Progress.get_default_columns(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    ) as progress:
-        task = progress.add_task("scoring", total=max(1, logits.nbytes))
-        advance = functools.partial(progress.advance, task)
+    with _progress("scoring", max(1, logits.nbytes)) as advance:
         start = time.perf_counter()
         first = next(files.blocks(logits, axis))
         function(logits[first], axis=axis, dtype=dtype)  # compiles what the blocks need
@@ -255,13 +260,9 @@ def _warmup(options: argparse.Namespace) -> None:
 
     variants = plan.common_variants()
     start = time.perf_counter()
-    with Progress(
-        *Progress.get_default_columns(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    ) as progress:
-        for compile_variant in progress.track(variants, description="compiling"):
+    with _progress("compiling", len(variants)) as advance:
+        for compile_variant in variants:
             compile_variant()
+            advance(1)
     seconds = time.perf_counter() - start
     print(f"{len(variants)} kernels ready in {seconds:.1f} s, kept in {cache.cache_directory()}")

@@ -37,7 +37,8 @@ def test_scipys_own_tests_pass_and_reach_our_functions(tmp_path):
     assert outcome["other"] == []  # nothing failed, nothing was skipped
     # Every test but the one of a private helper of SciPy's called one of our functions.
     assert set(outcome["without a call"]) <= {"test_wrap_radians", "test_wrap_radians[numpy]"}
-    assert outcome["passed"] > 150
-    assert outcome["calls"]["logsumexp"] >= 150
-    assert outcome["calls"]["softmax"] >= 14
-    assert outcome["calls"]["log_softmax"] >= 12
+    # 61 tests in SciPy 1.15, 407 in 1.17
+    assert outcome["passed"] >= 61, outcome
+    assert outcome["calls"]["logsumexp"] >= 60
+    assert outcome["calls"]["softmax"] >= 11
+    assert outcome["calls"]["log_softmax"] >= 8
