@@ -12,7 +12,6 @@ import functools
 import math
 import operator
 import sys
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +54,14 @@ def floating(function: str, array: Array) -> np.dtype[Any]:
             f"{function} needs real or complex numbers, got an array of {array.dtype!r}"
         )
     return computed
+
+
+@functools.cache
+def wider(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that holds the values of both."""
+    if {a.name, b.name} == {"float16", "bfloat16"}:
+        return np.dtype(np.float32)
+    return np.promote_types(a, b)
 
 
 def result_type(function: str, computed: np.dtype[Any], dtype: Any) -> np.dtype[Any]:
@@ -124,9 +131,10 @@ def rewrap_reduced(
     if keepdims or np.ndim(result) == 0:
         return result
     if _is(x, "pandas", "DataFrame"):
-        import pandas
-
-        return pandas.Series(result, index=x.columns if axes == (0,) else x.index)
+        if result.ndim == 2:
+            return type(x)(result, index=x.index, columns=x.columns)
+        index = x.columns if axes == (0,) else x.index
+        return sys.modules["pandas"].Series(result, index=index)
     if _is(x, "xarray", "DataArray"):
         return x.isel({x.dims[axis]: 0 for axis in axes}, drop=True).copy(data=result)
     return result
@@ -236,20 +244,23 @@ def check_out(out: Any, shape: tuple[int, ...], result: np.dtype[Any], dtype: An
         raise ValueError("out is read-only")
 
 
-# Temperatures below this are taken as the limit 0, and above as infinity is: their reciprocals
-# leave the range of float64. Only float64 rows whose logits differ by less than 2**-990 show it.
+# Temperatures below this are taken as the limit 0: their reciprocals leave the range of float64.
+# Only float64 rows whose logits differ by less than 2**-990 show it.
 _COLDEST = 2.0**-1000
+# Of temperatures above this the reciprocals are subnormal: logits and temperature are scaled down.
+_HOTTEST = 2.0**1000
 
 
 def at_limits(
     x: Array, temperature: Array, mask: Array | None, axes: tuple[int, ...]
 ) -> tuple[Array, Array]:
-    """Rows at temperature 0 or infinity, as rows of the same softmax at temperature 1."""
-    if temperature.ndim == 0 and _COLDEST <= temperature.item() < np.inf:
+    """Rows at temperature 0 or infinity, or near them, as rows at one that kernels can take."""
+    if temperature.ndim == 0 and _COLDEST <= temperature.item() <= _HOTTEST:
         return x, temperature
     frozen = temperature < _COLDEST
     molten = np.isinf(temperature)
-    if not (frozen.any() or molten.any()):
+    hot = (temperature > _HOTTEST) & ~molten
+    if not (frozen | molten | hot).any():
         return x, temperature
     if x.dtype.kind == "c":
         raise ValueError("temperature 0 and infinity have no limit for complex numbers")
@@ -257,11 +268,14 @@ def at_limits(
     with np.errstate(invalid="ignore"):
         counted: Any = True if mask is None else mask
         top = np.max(logits, axis=axes, keepdims=True, initial=-np.inf, where=counted)
-        # x - x is 0, and NaN where x is infinite: as at any other temperature.
+        # x - x is 0, and NaN where x is infinite.
         ties = np.where(logits == top, logits - logits, -np.inf)
         ties = np.where(np.isnan(logits), logits, ties)
         level = np.where(np.isfinite(logits), 0.0, logits)
-    limit = np.where(frozen, ties, np.where(molten, level, logits))
+    # Only float64 is large enough for a hot row to be anything but uniform.
+    cooled = np.ldexp(logits, -60) if x.dtype.itemsize >= 8 else level
+    limit = np.where(frozen, ties, np.where(molten, level, np.where(hot, cooled, logits)))
+    temperature = np.where(hot, np.ldexp(temperature, -60), temperature)
     return limit.astype(x.dtype), np.where(frozen | molten, 1.0, temperature)
 
 
@@ -312,7 +326,7 @@ class Rows:
     def view_rows(self, numbers: Array) -> Array:
         """One number, or an array of the reduced shape, as (rows,) or (outer, inner)."""
         shape = self._seen_shape(self.outer)
-        if numbers.ndim == 0:
+        if numbers.ndim == 0:  # what broadcast_to would give, ten times faster
             return np.ndarray(shape, numbers.dtype, numbers, strides=(0,) * len(shape))
         numbers = np.broadcast_to(numbers, self._reduced_shape)
         return numbers.transpose(self._order).reshape(shape)
@@ -367,8 +381,9 @@ def same_memory(a: Array, b: Array) -> bool:
     return a is b or (
         a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
         and a.shape == b.shape
-        and a.strides == b.strides
         and a.dtype == b.dtype
+        # A length of 1 has a stride that means nothing.
+        and all(s == t for n, s, t in zip(a.shape, a.strides, b.strides, strict=True) if n > 1)
     )
 
 
@@ -385,18 +400,17 @@ def into(out: Array, result: Array) -> Array:
     return out
 
 
-def place_for(rows: Rows, x: Array, out: Array | None, inputs: Sequence[Array | None]) -> Array:
+def place_for(rows: Rows, x: Array, out: Array | None, mask: Array | None) -> Array:
     """Where a kernel is to write a result as large as x: a view of ``out``, or a new array.
 
     A new one where there is no ``out``, where it has another type or no such view, and where it
-    shares memory with an input other than by being ``x`` itself.
+    shares memory with the mask, or with x other than by being x itself.
     """
     if out is not None and out.dtype == x.dtype:
+        out = out.view(np.ndarray)  # a matrix would stay one
         view = rows.view(out)
         shared = np.may_share_memory(out, x) and not same_memory(out, x)
-        shared = shared or any(
-            np.may_share_memory(out, each) for each in inputs if each is not None
-        )
+        shared = shared or (mask is not None and np.may_share_memory(out, mask))
         if not shared and np.may_share_memory(view, out):
             return view
     return rows.empty(x.dtype)

@@ -132,7 +132,7 @@ def _score(options: argparse.Namespace) -> None:
                 raise _Refused(f"cannot write {str(options.out)!r}: {error.strerror}") from None
         seconds = time.perf_counter() - start
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     classes = logits.shape[axis]
     rows = logits.size // classes if classes else 0
     moved = logits.nbytes + np.prod(shape, dtype=np.int64) * dtype.itemsize
@@ -218,7 +218,9 @@ def _ulp_errors(probabilities: Array, logits: Array, temperature: float) -> Arra
         context.prec = 40
         divisor = decimal.Decimal(temperature)
         for row in range(len(logits)):
-            terms = [(decimal.Decimal(float(x)) / divisor).exp() for x in logits[row]]
+            top = decimal.Decimal(float(logits[row].max()))
+            shifted = [(decimal.Decimal(float(x)) - top) / divisor for x in logits[row]]
+            terms = [x.exp() for x in shifted]
             total = sum(terms)
             for column, term in enumerate(terms):
                 true = term / total

@@ -22,6 +22,12 @@ class _Normalizer(NamedTuple):
     others: Array
 
 
+def _largest(x: Array, axes: Axes) -> Array:
+    """The largest real part along ``axes``, kept at length 1; 0 where that is infinite or NaN."""
+    top = x.real.max(axis=axes, keepdims=True)
+    return np.where(np.isfinite(top), top, 0)
+
+
 def _reduce(x: Array, axes: Axes, weight: Array | None) -> _Normalizer:
     """The leading term and the sum of the others along ``axes``, which are kept at length 1."""
     # One axis at the end holds a row: a maximum's place is then a single index.
@@ -61,15 +67,17 @@ def normalized(
     """softmax or log_softmax, by name, of x / temperature along ``axes``."""
     log = function == "log_softmax"
     with np.errstate(all="ignore"):
-        scaled = x / temperature.astype(x.real.dtype)
         if mask is not None:
-            scaled = np.where(mask, scaled, -np.inf)
-        normalizer = _reduce(scaled, axes, None)
+            x = np.where(mask, x, -np.inf)
+        # Differences first: a small temperature would make infinities of the logits.
+        scaled = (x - _largest(x, axes)) / temperature.astype(x.real.dtype)
+        shift, leading, others = _reduce(scaled, axes, None)
         result: Array
         if log:
-            result = (scaled - normalizer.shift) - _log_total(*normalizer[1:])
+            result = (scaled - shift) - _log_total(leading, others)
         else:
-            result = np.exp(scaled - normalizer.shift) / (normalizer.leading + normalizer.others)
+            total = leading + others
+            result = np.exp(scaled - shift) / np.where(np.isfinite(total), total, np.nan)
         if mask is not None:
             result = np.where(mask, result, -np.inf if log else 0)
     return result.astype(x.dtype, copy=False)

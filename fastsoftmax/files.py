@@ -7,17 +7,19 @@ import math
 import mmap
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastsoftmax.cpu.cache import whole_file
+
 Array = np.ndarray[Any, Any]
 
 # Bytes of logits in a block: long enough for full speed, little beside any machine's memory.
 BLOCK_BYTES = 1 << 25
+_PAGE = 4096
 
 
 def read_logits(path: Path) -> Array:
@@ -63,27 +65,21 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Itera
     Its space is reserved first: a full disk is an OSError here, not a crash while writing.
     """
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "r+b") as file:
-            np.lib.format.write_array_header_2_0(file, header)
-            offset = file.tell()
-            total = offset + math.prod(shape) * dtype.itemsize
-            file.flush()
-            _reserve(file.fileno(), offset, total)
-            if total > offset:
-                result: Array = np.memmap(file, dtype, "r+", offset, shape)
-            else:
-                result = np.empty(shape, dtype)
-            yield result
-            if isinstance(result, np.memmap):
-                result.flush()
+    with whole_file(path) as file:
+        np.lib.format.write_array_header_2_0(file, header)
+        offset = file.tell()
+        total = offset + math.prod(shape) * dtype.itemsize
+        file.flush()
+        _reserve(file.fileno(), offset, total)
+        if total > offset:
+            mapped = np.memmap(file, dtype, "r+", offset, shape)
+            yield mapped
+            mapped.flush()
+        else:
+            yield np.empty(shape, dtype)
+        if hasattr(os, "fchmod"):  # as any new file, where mkstemp made it private
             os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        os.fsync(file.fileno())
 
 
 def _reserve(descriptor: int, start: int, stop: int) -> None:
@@ -105,19 +101,25 @@ def _umask() -> int:
 def blocks(x: Array, axis: int) -> Iterator[tuple[slice, ...]]:
     """Slices that cut an array into blocks of whole rows along ``axis``.
 
-    They are cut across the axis, other than ``axis``, that is outermost in memory.
+    They are cut across the other axes, from the one that is outermost in memory inwards, until
+    they are small enough; but never to pieces of less than a page of memory.
     """
     others = [i for i in range(x.ndim) if i != axis and x.shape[i] > 1]
-    if not others:
-        yield (slice(None),) * x.ndim
-        return
-    across = max(others, key=lambda i: x.strides[i])
-    slab = x.nbytes // x.shape[across]
-    step = max(1, BLOCK_BYTES // max(1, slab))
-    for start in range(0, x.shape[across], step):
-        cut = [slice(None)] * x.ndim
-        cut[across] = slice(start, min(start + step, x.shape[across]))
-        yield tuple(cut)
+    others.sort(key=lambda i: -x.strides[i])
+
+    def cut(before: tuple[slice, ...], nbytes: int, inwards: list[int]) -> Iterator[Any]:
+        if nbytes <= BLOCK_BYTES or not inwards:
+            yield before
+            return
+        across = inwards[0]
+        slab = nbytes // x.shape[across]
+        step = max(1, BLOCK_BYTES // slab, _PAGE // x.strides[across])
+        for start in range(0, x.shape[across], step):
+            stop = min(start + step, x.shape[across])
+            part = (*before[:across], slice(start, stop), *before[across + 1 :])
+            yield from cut(part, slab * (stop - start), inwards[1:])
+
+    yield from cut((slice(None),) * x.ndim, x.nbytes, others)
 
 
 def release(array: Array) -> None:
@@ -142,11 +144,9 @@ def score(
     """
     for cut in blocks(x, axis):
         block = x[cut]
+        left = tuple(part for i, part in enumerate(cut) if not (reduces and i == axis))
+        function(block, axis=axis, dtype=dtype, out=None if out is None else out[left])
         if out is not None:
-            kept = tuple(part for i, part in enumerate(cut) if not (reduces and i == axis))
-            function(block, axis=axis, out=out[kept])
             release(out)
-        else:
-            function(block, axis=axis, dtype=dtype)
         release(x)
         advance(block.nbytes)

@@ -66,8 +66,8 @@ def softmax(
     - float32: at most 1.7 ULP: 0.5 for the last rounding, 1 for the exponential, which is
       rounded to float32 before it is multiplied by 1 / total, and twice 0.09 for exp (2**-27.5)
       in it and in the total, which are computed in float64;
-    - float64: at most 1.95 ULP: 0.5, 1, and twice 0.22 for the tail of exp (2**-55 of its value,
-      which is as much as 0.22 of an ULP), with totals in twice the precision;
+    - float64: at most 1.95 ULP: 0.5, 1, and twice 0.22 for the tail of exp (2**-55.2 of its
+      value), with totals in twice the precision;
     - float16 and bfloat16: at most 0.51 ULP: the float32 result, rounded.
 
     A row's bits depend on its values and its length: not on the batch around it, the number of
@@ -208,7 +208,8 @@ def logsumexp(
     sum is well conditioned (0.5 for the last rounding; the total's error, 2**-27.5 or 0.3 *
     2**-53, over a result that is at least log 2 or as large as the shift), and times the
     condition number max|a_i| / abs(result) where shift and log(total) cancel. Weights of both
-    signs cancel in the total, too.
+    signs cancel in the total, too. The shift is the largest a whose weight is not 0, as in
+    SciPy: beside it, terms with a smaller by 700 or more are lost, however large their weights.
     Bits and source as for `softmax`.
 
     Examples
@@ -227,12 +228,12 @@ def logsumexp(
         weight = arrays.plain("b", b)
         heavy = arrays.floating("logsumexp", weight)
         # A Python number takes the array's type, as everywhere in NumPy.
-        if not isinstance(b, (int, float)):
-            computed = np.promote_types(computed, heavy)
+        if type(b) not in (bool, int, float):
+            computed = arrays.wider(computed, heavy)
         source = arrays.broadcast_source(source, weight)
         weight = np.broadcast_to(weight, source.values.shape)
     result = arrays.result_type("logsumexp", computed, dtype)
-    computed = np.promote_types(computed, result)
+    computed = arrays.wider(computed, result)
     shape = source.values.shape
     axes = arrays.normalized_axes(len(shape), axis)
     mask = arrays.present(where, source)
@@ -272,8 +273,7 @@ def _normalized(
     source = arrays.unwrap(x)
     computed = arrays.floating(function, source.values)
     result = arrays.result_type(function, computed, dtype)
-    if result != computed:
-        computed = np.promote_types(computed, result)
+    computed = arrays.wider(computed, result)
     shape = source.values.shape
     axes = arrays.normalized_axes(len(shape), axis)
     mask = arrays.present(where, source)
@@ -308,7 +308,7 @@ def _normalized_by_kernel(
     """The result in an array of its own, or in ``out`` where a kernel can write there."""
     rows = arrays.rows_of(values, axes)
     seen = rows.view(values)
-    place = arrays.place_for(rows, values, out, (mask, temperature))
+    place = arrays.place_for(rows, values, out, mask)
     plan.normalized(
         function,
         arrays.stored(seen),

@@ -106,6 +106,13 @@ def test_contiguous_input_is_not_copied():
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 100_000
+    for index in (np.s_[:, None], np.s_[..., None], np.s_[None]):
+        softmax(x[index], axis=1, out=out[index])
+        tracemalloc.start()
+        softmax(x[index], axis=1, out=out[index])
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 100_000
 
 
 # --- out -----------------------------------------------------------------------------------
@@ -135,11 +142,8 @@ def test_out_that_overlaps_the_input_otherwise(function):
     np.testing.assert_array_equal(reverse[::-1], right)
 
 
-def test_out_that_overlaps_a_mask_or_a_temperature():
+def test_out_that_overlaps_a_mask_or_is_where_the_sum_comes_from():
     x = np.random.default_rng(0).standard_normal((8, 16))
-    out = np.full((8, 16), 0.5)
-    right = softmax(x, axis=1, temperature=out[:, :1].copy())
-    np.testing.assert_array_equal(softmax(x, axis=1, temperature=out[:, :1], out=out), right)
     out = np.zeros((8, 16))
     mask = out.view(bool)[:, ::8]
     mask[:, ::2] = True
@@ -147,6 +151,15 @@ def test_out_that_overlaps_a_mask_or_a_temperature():
     np.testing.assert_array_equal(softmax(x, axis=1, where=mask, out=out), right)
     a = np.random.default_rng(0).standard_normal(5)
     np.testing.assert_array_equal(logsumexp(a, axis=(), out=a), a.copy())
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_out_that_is_a_subclass():
+    x = np.random.default_rng(0).standard_normal((20, 30))
+    for axis in (0, 1):
+        out = np.asmatrix(np.zeros((20, 30)))
+        assert softmax(x, axis=axis, out=out) is out
+        np.testing.assert_array_equal(np.asarray(out), softmax(x, axis=axis))
 
 
 def test_out_of_another_type():
@@ -221,6 +234,10 @@ def test_dtype_sets_the_results_type(function):
     for dtype in (np.float16, ml_dtypes.bfloat16, np.float64, "f4", np.longdouble):
         assert function(x, dtype=dtype).dtype == np.dtype(dtype)
         assert function([1, 2], dtype=dtype).dtype == np.dtype(dtype)
+    brain = x.astype(ml_dtypes.bfloat16)
+    assert function(brain, dtype=np.float16) == pytest.approx(
+        function(brain.astype(np.float32)).astype(np.float16)
+    )
     for dtype in (int, bool, object, "S3", "M8[s]"):
         with pytest.raises(TypeError, match="dtype must be a floating-point type"):
             function(x, dtype=dtype)
@@ -350,6 +367,7 @@ def test_pandas_objects_keep_their_labels():
     assert list(logsumexp(frame, axis=1).index) == ["x", "y"]
     assert list(logsumexp(frame, axis=0).index) == ["a", "b", "c"]
     assert logsumexp(frame) == logsumexp(frame.to_numpy())
+    assert list(logsumexp(frame, axis=()).columns) == ["a", "b", "c"]
     series = pandas.Series([1, 2, 3], index=list("pqr"), name="logits")
     got = log_softmax(series)
     assert got.name == "logits"

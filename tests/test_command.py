@@ -95,6 +95,39 @@ def test_type_temperature_and_top(tmp_path, capsys):
     assert "1: 0.579259   2: 0.213097" in capsys.readouterr().out
 
 
+def test_a_wider_type_is_computed_in_it(logits, tmp_path):
+    path, x = logits
+    out = tmp_path / "out.npy"
+    assert main(["score", str(path), "-o", str(out), "--dtype", "float64"]) == 0
+    np.testing.assert_array_equal(np.load(out), fastsoftmax.softmax(x.astype(float), axis=-1))
+
+
+def test_a_name_is_printed_as_it_is(logits, tmp_path, capsys):
+    path, _ = logits
+    odd = path.rename(tmp_path / "logits[bold]:smile:.npy")
+    assert main(["score", str(odd)]) == 0
+    assert str(odd) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("temperature", ["1e-6", "0", "inf", "1e300"])
+def test_the_shipped_digits_at_extreme_temperatures(capsys, temperature):
+    assert main(["score", "--temperature", temperature]) == 0
+    assert "high-precision check" in capsys.readouterr().out
+
+
+def test_blocks_are_small_whatever_the_shape(monkeypatch):
+    monkeypatch.setattr(files, "BLOCK_BYTES", 1 << 16)
+    for shape, axis in [((2, 5000, 10), 2), ((5000, 1000), 0), ((3, 4, 5, 600), 1), ((7,), 0)]:
+        x = np.zeros(shape, np.float32)
+        seen = np.zeros(shape, int)
+        for cut in files.blocks(x, axis):
+            seen[cut] += 1
+            assert x[cut].shape[axis] == shape[axis]
+            # of a column, a page is read at once
+            assert x[cut].nbytes <= max(1 << 16, shape[axis] * 4096)
+        assert (seen == 1).all()
+
+
 def test_an_empty_file_and_one_row(tmp_path, capsys):
     for shape in [(0, 5), (5, 0), (5,), (1,)]:
         np.save(tmp_path / "x.npy", np.zeros(shape))

@@ -86,7 +86,7 @@ def worst(pairs, true):
     )
 
 
-def test_exp_of_two_numbers_is_right_to_55_bits():
+def test_exp_of_two_numbers_is_right_to_0_22_ulp():
     rng = np.random.default_rng(0)
     t = -np.concatenate([rng.uniform(0, 1, 3000), rng.uniform(0, 740, 3000), [0.0, 1e-300]])
     t_error = t * rng.uniform(-1, 1, len(t)) * 2**-53
@@ -96,7 +96,7 @@ def test_exp_of_two_numbers_is_right_to_55_bits():
     true = [
         mpmath.exp(mpmath.mpf(a) + mpmath.mpf(b)) * scale for a, b in zip(t, t_error, strict=True)
     ]
-    assert worst(out, true) < 2**-55
+    assert worst(out, true) < 2**-55.2
 
 
 def test_exp_for_narrow_types_is_right_to_27_bits():
@@ -144,9 +144,9 @@ def test_log_next_to_one_keeps_what_is_left_of_one():
 
 
 def test_log_at_its_ends():
-    out = np.empty((4, 2))
-    log_pair(np.array([0.0, np.inf, np.nan, -1.0]), np.zeros(4), 0, out)
-    np.testing.assert_array_equal(out[:3, 0], [-np.inf, np.inf, np.nan])
+    out = np.empty((3, 2))
+    log_pair(np.array([0.0, np.inf, np.nan]), np.zeros(3), 0, out)
+    np.testing.assert_array_equal(out[:, 0], [-np.inf, np.inf, np.nan])
 
 
 @njit

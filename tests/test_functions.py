@@ -179,7 +179,7 @@ def test_spreads_beyond_the_largest_number():
 # --- special values ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", [*FLOATS, np.longdouble])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_special_values(dtype, axis):
     rows = np.array(
@@ -298,6 +298,14 @@ def test_temperatures_approach_their_limits():
     np.testing.assert_array_equal(softmax(x, temperature=1e-300), [0, 1, 0])
     np.testing.assert_array_equal(softmax(x, temperature=1e-320), [0, 1, 0])
     np.testing.assert_array_equal(softmax(x, temperature=1e300), [1 / 3] * 3)
+    huge = np.array([1.7e308, -1.7e308, 1e308])
+    for temperature in (1e300, 1.7e308):
+        true = exact.softmax(huge, exact.mpmath.mpf(temperature))
+        assert exact.ulp_error(softmax(huge, temperature=temperature), true) <= 1.95
+    got = softmax(np.float32([[1, 2], [3, 9]]), axis=1, temperature=[[1e308], [2.0]])
+    np.testing.assert_array_equal(got[0], [0.5, 0.5])
+    np.testing.assert_array_equal(got[1], softmax(np.float32([3, 9]), temperature=2.0))
+    np.testing.assert_allclose(softmax([1e10 + 0j, 0], temperature=1e-300), [1, 0])
 
 
 # --- masks ---------------------------------------------------------------------------------
@@ -358,6 +366,15 @@ def test_weighted_sums():
     )
     assert logsumexp(np.float32([0, 1]), b=2).dtype == np.float32
     assert logsumexp(np.float32([0, 1]), b=np.array([2.0, 2.0])).dtype == np.float64
+    assert logsumexp(np.float32([0, 1]), b=np.float64(2)).dtype == np.float64
+
+
+def test_weights_that_cancel_across_blocks():
+    for place in (2, 5000):
+        b = np.zeros(8192)
+        b[0], b[1], b[place] = 1, 1e-20, -1
+        value, sign = logsumexp(np.zeros(8192), b=b, return_sign=True)
+        assert (value, sign) == (pytest.approx(math.log(1e-20), rel=1e-15), 1)
 
 
 def test_weights_broadcast_and_masks_hold():

@@ -42,7 +42,12 @@ def everything():
         yield softmax(batch(dtype, 7, 1003), axis=1)
         yield log_softmax(batch(dtype, 7, 1003), axis=0)
     yield logsumexp(batch(np.float64, 7, 9001), axis=1, b=np.cos(np.arange(9001)), return_sign=True)
-    yield softmax(batch(np.float32, 300, 777), axis=1)  # on all threads
+    x = batch(np.float32, 300, 777)  # enough for all threads
+    assert x.size >= plan.PARALLEL_FROM
+    for function in FUNCTIONS:
+        yield function(x, axis=1)
+        yield function(x, axis=0)
+    yield softmax(x, axis=0, where=x < 3)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -89,24 +94,12 @@ def test_any_alignment_of_input_and_output(function, dtype):
         assert digest([out]) == digest([whole])
 
 
-def test_one_thread_and_all_threads():
-    x = batch(np.float32, 1000, 137)
-    assert x.size >= plan.PARALLEL_FROM
-    threads = numba.get_num_threads()
-    try:
-        many = digest([f(a, axis=1) for f in FUNCTIONS for a in (x, np.asfortranarray(x))])
-        numba.set_num_threads(1)
-        one = digest([f(a, axis=1) for f in FUNCTIONS for a in (x, np.asfortranarray(x))])
-    finally:
-        numba.set_num_threads(threads)
-    assert one == many
-
-
 def in_a_process(**environment):
-    """The digest of ``everything``, and the vector width of the code, from a fresh process."""
+    """The digest of ``everything``, the vector width of the code and the threads, elsewhere."""
     program = (
-        "import test_same_bits as t; from fastsoftmax.cpu import plan;"
-        "print(t.digest(t.everything()), plan.cpu()[1])"
+        "import numba, test_same_bits as t; from fastsoftmax.cpu import plan;"
+        "print(t.digest(t.everything()), plan.cpu()[1], numba.get_num_threads());"
+        "numba.threading_layer()"  # an error unless threads were started
     )
     run = subprocess.run(
         [sys.executable, "-c", program],
@@ -115,12 +108,14 @@ def in_a_process(**environment):
         text=True,
         check=True,
     )
-    result, width = run.stdout.split()
-    return result, int(width)
+    result, width, threads = run.stdout.split()
+    return result, int(width), int(threads)
 
 
-def test_more_threads_than_cores():
-    result, _ = in_a_process(NUMBA_NUM_THREADS="7")
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_any_number_of_threads(count):
+    result, _, threads = in_a_process(NUMBA_NUM_THREADS=str(count))
+    assert threads == count
     assert result == digest(everything())
 
 
@@ -137,6 +132,6 @@ def test_code_for_avx2_and_for_avx512(name, features, width):
     host = numba.core.codegen.get_host_cpu_features().split(",")
     if not set(features.split(",")) <= set(host):
         pytest.skip(f"this CPU cannot run code for {name}")
-    result, used = in_a_process(NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features)
+    result, used, _ = in_a_process(NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features)
     assert used == width
     assert result == digest(everything())

@@ -12,6 +12,7 @@ as the package is imported.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -20,14 +21,14 @@ import platform
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import llvmlite
 import numba
 import numpy as np
-from numba import njit, types
+from numba import njit, prange, types
 from numba.core import serialize
 from numba.core.compiler import CompileResult
 from numba.extending import overload
@@ -86,7 +87,7 @@ class _Store:
     """What a Numba dispatcher asks of its cache: to load and to save a compiled signature."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
 
     @property
     def cache_path(self) -> str:
@@ -94,7 +95,7 @@ class _Store:
 
     def _file(self, signature: Any) -> Path:
         key = hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
-        return cache_directory() / f"{self._name}.{key}.bin"
+        return cache_directory() / f"{self.name}.{key}.bin"
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         target_context.refresh()
@@ -112,19 +113,24 @@ class _Store:
         content = hashlib.sha256(payload).digest() + payload
         target = self._file(signature)
         try:
-            write_whole(target, content)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(target) as file:
+                file.write(content)
         except OSError as error:
             _warn_once(f"{target.parent}: {error.strerror or error}")
 
 
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it, so that nobody ever sees half of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that is written beside its place and takes its name when the block ends well.
+
+    So nobody ever sees half of it, and an old one stays as it is until then.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, target)
+        with os.fdopen(handle, "r+b") as file:
+            yield file
+        os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
@@ -141,18 +147,26 @@ def _warn_once(reason: str) -> None:
 
 
 def kernel(function: Callable[..., None]) -> Any:
-    """A serial kernel: compiled for a signature when it is first needed, and kept."""
-    return _kept(njit(no_cfunc_wrapper=True, **_OPTIONS)(function))
+    """A serial kernel: compiled for a signature when it is first needed, and kept.
+
+    Its last two arguments are the first and the last of the items (rows, panels) that it does.
+    """
+    dispatcher = njit(no_cfunc_wrapper=True, **_OPTIONS)(function)
+    module = function.__module__.rpartition(".")[2]
+    dispatcher._cache = _Store(f"{module}.{function.__name__}")
+    return dispatcher
 
 
-def parallel_kernel(function: Callable[..., None]) -> Any:
-    """A kernel whose prange loops run on all of Numba's threads."""
-    return _kept(njit(parallel=True, no_cfunc_wrapper=True, error_model="numpy")(function))
+@functools.cache
+def on_all_threads(serial: Any) -> Any:
+    """A kernel that shares the items of a serial one among Numba's threads, in equal chunks."""
 
+    def twin(arguments: Any, count: int, chunks: int) -> None:
+        for chunk in prange(chunks):
+            serial(*arguments, count * chunk // chunks, count * (chunk + 1) // chunks)
 
-def _kept(dispatcher: Any) -> Any:
-    module = dispatcher.py_func.__module__.rpartition(".")[2]
-    dispatcher._cache = _Store(f"{module}.{dispatcher.py_func.__name__}")
+    dispatcher = njit(parallel=True, no_cfunc_wrapper=True, error_model="numpy")(twin)
+    dispatcher._cache = _Store(f"{serial._cache.name}.on_all_threads")
     return dispatcher
 
 

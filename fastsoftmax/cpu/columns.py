@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
-from fastsoftmax.cpu.cache import chosen, inlined, kernel, parallel_kernel
+from fastsoftmax.cpu.cache import chosen, inlined, kernel
 from fastsoftmax.cpu.exponential import exponential, logarithm
 from fastsoftmax.cpu.lanes import (
     WIDTH,
@@ -300,39 +300,3 @@ def logsumexp_columns(
             _, inverse_error = _reciprocal_at(x, memory, j)
             value = logsumexp_of(shift, high, low, unit_exponent(weight, inverse_error))
             store_part(out, (o, left + j), count, value)
-
-
-@parallel_kernel
-def softmax_columns_parallel(
-    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int, chunks: int
-) -> None:
-    """softmax_columns on all threads."""
-    panels = last - first
-    for chunk in prange(chunks):
-        a = first + panels * chunk // chunks
-        b = first + panels * (chunk + 1) // chunks
-        softmax_columns(x, out, temperature, mask, a, b)
-
-
-@parallel_kernel
-def log_softmax_columns_parallel(
-    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int, chunks: int
-) -> None:
-    """log_softmax_columns on all threads."""
-    panels = last - first
-    for chunk in prange(chunks):
-        a = first + panels * chunk // chunks
-        b = first + panels * (chunk + 1) // chunks
-        log_softmax_columns(x, out, temperature, mask, a, b)
-
-
-@parallel_kernel
-def logsumexp_columns_parallel(
-    x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int, chunks: int
-) -> None:
-    """logsumexp_columns on all threads."""
-    panels = last - first
-    for chunk in prange(chunks):
-        a = first + panels * chunk // chunks
-        b = first + panels * (chunk + 1) // chunks
-        logsumexp_columns(x, out, sign, mask, weight, a, b)

@@ -21,8 +21,8 @@ SCALE_EXPONENT = 128
 SCALE_EXPONENT_NARROW = 64
 
 # Below these the exponential is 0. Even 2**32 terms of exp(-770) = 2**-1110.9 sum to less than
-# half of the smallest float64, 2**-1075; of 2**-189 to less than any float32, and in float32 they
-# are normal once scaled.
+# half of the smallest float64, 2**-1075; of 2**-189 to less than half the smallest float32; and
+# once scaled they are normal in float32.
 LOWEST = -770.0
 LOWEST_POWER_NARROW = -189
 
@@ -82,9 +82,8 @@ def exponential(t: Any, t_error: Any, inverse: Any) -> Any:
     """An exponential for t <= 0 or NaN, scaled: a rounded value and what it left out.
 
     Without ``t_error`` (None) it is exp(t * inverse), the value alone, to 2**-27.5, for types
-    narrower than float64. With it, exp(t + t_error), value and rest together right to 2**-55
-    (0.22 of the half ULP that rounding costs): the tail of the series, below 0.07, is rounded
-    three times.
+    narrower than float64. With it, exp(t + t_error), value and rest together right to
+    2**-55.2 (0.22 ULP): the tail of the series, below 0.07, is rounded three times.
     """
 
     def narrow(t: Any, t_error: Any, inverse: Any) -> Any:

@@ -132,8 +132,11 @@ def _operator(
         real = _element(sig.args[0]) in (types.float32, types.float64)
         return emit(builder, _operands(context, builder, sig, args), real)
 
-    arity = 1 if symbol is operator.neg or symbol is operator.invert else 2
-    kinds = [(Lanes,)] if arity == 1 else [(Lanes, Lanes), (Lanes, types.Any), (types.Any, Lanes)]
+    kinds = (
+        [(Lanes,)]
+        if symbol is operator.neg
+        else [(Lanes, Lanes), (Lanes, types.Any), (types.Any, Lanes)]
+    )
     for each in kinds:
         lower_builtin(symbol, *each)(lower)
 
@@ -158,10 +161,7 @@ _arithmetic(operator.mul, "fmul", "mul")
 _arithmetic(operator.truediv, "fdiv", "sdiv")
 _arithmetic(operator.lshift, "shl", "shl")
 _arithmetic(operator.rshift, "ashr", "ashr")
-_arithmetic(operator.and_, "and_", "and_")
-_arithmetic(operator.or_, "or_", "or_")
 _operator(operator.neg, lambda b, v, real: b.fneg(*v) if real else b.neg(*v))
-_operator(operator.invert, lambda b, v, real: b.not_(*v))
 _comparison(operator.lt, "<")
 _comparison(operator.gt, ">")
 _comparison(operator.eq, "==")
@@ -260,7 +260,7 @@ def spread(typing: Any, x: Any) -> Any:
 
 @_instruction
 def lane(typing: Any, x: Any, index: Any) -> Any:
-    """One element of lanes, by a constant index."""
+    """One element of lanes."""
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.extract_element(args[0], builder.trunc(args[1], _INT32))
@@ -270,7 +270,7 @@ def lane(typing: Any, x: Any, index: Any) -> Any:
 
 @_instruction
 def largest(typing: Any, x: Any) -> Any:
-    """The largest of the lanes, as float64; the lanes hold no NaN."""
+    """The largest of the lanes, as float64; any of them where there is NaN."""
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         value = args[0]

@@ -202,8 +202,9 @@ def merge(a: Any, b: Any, weight: Any, inverse: Any, inverse_error: Any) -> Any:
     shift = select(b[0] > a[0], b[0], a[0])
     high_a, low_a = _rescaled(a, shift, weight, inverse, inverse_error)
     high_b, low_b = _rescaled(b, shift, weight, inverse, inverse_error)
-    high, error = two_sum(high_a, high_b)
-    low = (low_a + low_b) + error
+    total, error = two_sum(high_a, high_b)
+    # Once more: where weights cancel, the rest may be all that is left.
+    high, low = two_sum(total, finite_rest(total, (low_a + low_b) + error))
     return shift, high, finite_rest(high, low)
 
 
@@ -214,8 +215,8 @@ def reciprocal_total(high: Any, low: Any, inverse_error: Any) -> Any:
     def narrow(high: Any, low: Any, inverse_error: Any) -> Any:
         c = 1.0 / (high + low)
         c = select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN)
-        kept = narrowed(c)
-        return kept, narrowed(c - wide(kept))
+        rounded = narrowed(c)
+        return rounded, narrowed(c - wide(rounded))
 
     def double(high: Any, low: Any, inverse_error: Any) -> Any:
         c = 1.0 / high

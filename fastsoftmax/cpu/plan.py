@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from fastsoftmax.cpu import columns, rows
-from fastsoftmax.cpu.cache import Entry, compiled
+from fastsoftmax.cpu.cache import Entry, compiled, on_all_threads
 
 Array = np.ndarray[Any, Any]
 
@@ -38,61 +38,48 @@ def logsumexp(
 
 
 def _run(entry_for: Any, x: Array, arguments: tuple[Any, ...], *variant: bool) -> None:
-    if x.ndim == 2:
-        count = x.shape[0]
-    else:
-        count = x.shape[0] * -(-x.shape[2] // columns.PANEL)
+    # A row, or a panel of columns, is the least that a thread does.
+    count = x.shape[0] if x.ndim == 2 else x.shape[0] * -(-x.shape[2] // columns.PANEL)
     if x.size >= PARALLEL_FROM and count > 1:
         threads = numba.get_num_threads()
         if threads > 1:
-            parallel = entry_for(x.dtype.char, x.ndim, True, *variant)
-            parallel(*arguments, 0, count, min(threads, count))
+            entry_for(x.dtype.char, x.ndim, True, *variant)(arguments, count, min(threads, count))
             return
-    serial = entry_for(x.dtype.char, x.ndim, False, *variant)
-    serial(*arguments, 0, count)
+    entry_for(x.dtype.char, x.ndim, False, *variant)(*arguments, 0, count)
 
 
-def _array(element: types.Type, ndim: int) -> types.Array:
+def _array(dtype: str, ndim: int) -> types.Array:
     """Any strides: one compiled variant serves them all (the kernels look at strides alone)."""
-    return types.Array(element, ndim, "A")
+    return types.Array(numba.from_dtype(np.dtype(dtype)), ndim, "A")
 
 
-def _span(parallel: bool) -> tuple[types.Type, ...]:
-    return (types.int64,) * (3 if parallel else 2)
+def _compiled(kernel: Any, kinds: tuple[types.Type, ...], parallel: bool) -> Entry:
+    if parallel:
+        return compiled(on_all_threads(kernel), (types.Tuple(kinds), types.int64, types.int64))
+    return compiled(kernel, (*kinds, types.int64, types.int64))
 
 
 @functools.cache
 def _normalized_entry(function: str, dtype: str, ndim: int, parallel: bool, masked: bool) -> Entry:
     kernel = {
-        ("softmax", 2, False): rows.softmax_rows,
-        ("softmax", 2, True): rows.softmax_rows_parallel,
-        ("softmax", 3, False): columns.softmax_columns,
-        ("softmax", 3, True): columns.softmax_columns_parallel,
-        ("log_softmax", 2, False): rows.log_softmax_rows,
-        ("log_softmax", 2, True): rows.log_softmax_rows_parallel,
-        ("log_softmax", 3, False): columns.log_softmax_columns,
-        ("log_softmax", 3, True): columns.log_softmax_columns_parallel,
-    }[function, ndim, parallel]
-    array = _array(numba.from_dtype(np.dtype(dtype)), ndim)
-    temperature = _array(types.float64, ndim - 1)
-    mask = _array(types.boolean, ndim) if masked else types.none
-    return compiled(kernel, (array, array, temperature, mask, *_span(parallel)))
+        ("softmax", 2): rows.softmax_rows,
+        ("softmax", 3): columns.softmax_columns,
+        ("log_softmax", 2): rows.log_softmax_rows,
+        ("log_softmax", 3): columns.log_softmax_columns,
+    }[function, ndim]
+    array = _array(dtype, ndim)
+    mask = _array("?", ndim) if masked else types.none
+    return _compiled(kernel, (array, array, _array("d", ndim - 1), mask), parallel)
 
 
 @functools.cache
 def _logsumexp_entry(dtype: str, ndim: int, parallel: bool, masked: bool, weighted: bool) -> Entry:
-    kernel = {
-        (2, False): rows.logsumexp_rows,
-        (2, True): rows.logsumexp_rows_parallel,
-        (3, False): columns.logsumexp_columns,
-        (3, True): columns.logsumexp_columns_parallel,
-    }[ndim, parallel]
-    element = numba.from_dtype(np.dtype(dtype))
-    sign = _array(types.float64, ndim - 1) if weighted else types.none
-    mask = _array(types.boolean, ndim) if masked else types.none
-    weight = _array(types.float64, ndim) if weighted else types.none
-    kinds = (_array(element, ndim), _array(element, ndim - 1), sign, mask, weight)
-    return compiled(kernel, (*kinds, *_span(parallel)))
+    kernel = {2: rows.logsumexp_rows, 3: columns.logsumexp_columns}[ndim]
+    sign = _array("d", ndim - 1) if weighted else types.none
+    mask = _array("?", ndim) if masked else types.none
+    weight = _array("d", ndim) if weighted else types.none
+    kinds = (_array(dtype, ndim), _array(dtype, ndim - 1), sign, mask, weight)
+    return _compiled(kernel, kinds, parallel)
 
 
 def all_variants() -> list[functools.partial[Entry]]:
