@@ -243,26 +243,30 @@ def logsumexp(
         arrays.check_out(out, final, result, dtype)
 
     values = source.values.astype(computed, copy=False)
+    sign = None
     if values.size == 0:
-        value, sign = np.full(kept, -np.inf, computed), np.zeros(kept)
+        value = np.full(kept, -np.inf, computed)
     elif arrays.has_kernel(computed):
         value, sign = _logsumexp_by_kernel(values, axes, mask, weight)
     else:
         value, sign = extended.logsumexp(values, axes, mask, weight)
+    if sign is None and return_sign:
+        # exp is positive: the sum is 0 or NaN where its logarithm is -inf or NaN
+        sign = np.where(value == -np.inf, 0.0, np.where(np.isnan(value), np.nan, 1.0))
+
     log_type = result
     if return_sign:
         value, log_type = value.real, np.empty(0, result).real.dtype
-    elif computed.kind != "c":
+    elif sign is not None and computed.kind != "c":
         value = np.where(sign < 0, value.dtype.type(np.nan), value)
     value = arrays.cast(value.reshape(final), log_type)
-    sign = arrays.cast(sign.reshape(final), result)
-
     if out is not None:
         logarithm = arrays.into(out, value)
     else:
         logarithm = arrays.rewrap_reduced(source, value[()], axes, keepdims, mask)
     if not return_sign:
         return logarithm
+    sign = arrays.cast(np.asarray(sign).reshape(final), result)
     return logarithm, arrays.rewrap_reduced(source, sign[()], axes, keepdims, mask)
 
 
@@ -324,8 +328,8 @@ def _logsumexp_by_kernel(
     axes: tuple[int, ...],
     mask: arrays.Array | None,
     weight: arrays.Array | None,
-) -> tuple[arrays.Array, arrays.Array]:
-    """log|sum| and the sum's sign, with the reduced axes at length 1."""
+) -> tuple[arrays.Array, arrays.Array | None]:
+    """log|sum| and, of a weighted sum, its sign, with the reduced axes at length 1."""
     rows = arrays.rows_of(values, axes)
     value = rows.empty_rows(values.dtype)
     sign = None
@@ -342,7 +346,4 @@ def _logsumexp_by_kernel(
         None if mask is None else rows.view(mask),
         weight,
     )
-    if sign is None:
-        # exp is positive: the sum is 0 or NaN where its logarithm is -inf or NaN
-        sign = np.where(value == -np.inf, 0.0, np.where(np.isnan(value), np.nan, 1.0))
-    return rows.back_rows(value), rows.back_rows(sign)
+    return rows.back_rows(value), None if sign is None else rows.back_rows(sign)

@@ -200,32 +200,63 @@ def _reduce_panel(
 
 
 @inlined
-def _write(out: Any, at: Any, count: Any, value: Any, mask: Any, absent: float) -> None:
-    """``count`` results; ``absent`` where the mask leaves out."""
-    if mask is not None:
-        value = select(load_mask(mask, at, count), value, absent)
-    store_part(out, at, count, value)
-
-
-@kernel
-def softmax_columns(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
-    """softmax of the columns of panels first to last."""
+def _place_of(x: Any, panel: Any) -> Any:
+    """Of the panel of a number: its place on the outer axis, its first column and its width."""
     inner = x.shape[2]
     panels = (inner + PANEL - 1) // PANEL
+    left = panel % panels * PANEL
+    return panel // panels, left, min(PANEL, inner - left)
+
+
+@inlined
+def _reciprocal_of(high: Any, low: Any, inverse_error: Any) -> Any:
+    return reciprocal_total(high, low, inverse_error)
+
+
+@inlined
+def _logarithm_of(high: Any, low: Any, inverse_error: Any) -> Any:
+    return logarithm(high, low, unit_exponent(None, inverse_error))
+
+
+@inlined
+def _probability_at(t: Any, t_error: Any, inverse: Any, memory: Any, j: Any) -> Any:
+    e, e_error = exponential(t, t_error, inverse)
+    c, c_low = _kept_total(memory, j, t_error)
+    return probability(kept(e, e_error), c, c_low)
+
+
+@inlined
+def _log_probability_at(t: Any, t_error: Any, inverse: Any, memory: Any, j: Any) -> Any:
+    log_total, error = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
+    return log_probability(t, t_error, inverse, log_total, error)
+
+
+@inlined
+def _map_panels(
+    finish: Any,
+    formula: Any,
+    absent: float,
+    apart: Any,
+    x: Any,
+    out: Any,
+    temperature: Any,
+    mask: Any,
+    first: int,
+    last: int,
+) -> None:
+    """Panels of results: ``finish`` makes of each total what ``formula`` then uses."""
     memory = scratch(np.float64, _LINES, PANEL)
     for panel in range(first, last):
-        o = panel // panels
-        left = panel % panels * PANEL
-        width = min(PANEL, inner - left)
+        o, left, width = _place_of(x, panel)
         for column in range(width):
             _keep_reciprocal(x, temperature[o, left + column], memory, column)
-        _reduce_panel(x, o, left, width, mask, None, None, memory)
+        _reduce_panel(x, o, left, width, mask, None, apart, memory)
         for j in range(0, width, WIDTH):
             _, inverse_error = _reciprocal_at(x, memory, j)
             high, low = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
-            c, c_low = reciprocal_total(high, low, inverse_error)
-            store(memory, (_HIGH, j), c)
-            store(memory, (_LOW, j), c_low)
+            a, a_low = finish(high, low, inverse_error)
+            store(memory, (_HIGH, j), a)
+            store(memory, (_LOW, j), a_low)
         for i in range(x.shape[1]):
             for j in range(0, width, WIDTH):
                 count = min(WIDTH, width - j)
@@ -233,10 +264,16 @@ def softmax_columns(x: Any, out: Any, temperature: Any, mask: Any, first: int, l
                 inverse, inverse_error = _reciprocal_at(x, memory, j)
                 shift = load(memory, (_SHIFT, j))
                 t, t_error = distance(load_part(x, at, count, 0.0), shift, inverse, inverse_error)
-                e, e_error = exponential(t, t_error, inverse)
-                c, c_low = _kept_total(memory, j, inverse_error)
-                value = probability(kept(e, e_error), c, c_low)
-                _write(out, at, count, value, mask, 0.0)
+                value = formula(t, t_error, inverse, memory, j)
+                if mask is not None:
+                    value = select(load_mask(mask, at, count), value, absent)
+                store_part(out, at, count, value)
+
+
+@kernel
+def softmax_columns(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
+    """softmax of the columns of panels first to last."""
+    _map_panels(_reciprocal_of, _probability_at, 0.0, None, x, out, temperature, mask, first, last)
 
 
 @kernel
@@ -244,32 +281,9 @@ def log_softmax_columns(
     x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int
 ) -> None:
     """log_softmax of the columns of panels first to last."""
-    inner = x.shape[2]
-    panels = (inner + PANEL - 1) // PANEL
-    memory = scratch(np.float64, _LINES, PANEL)
-    for panel in range(first, last):
-        o = panel // panels
-        left = panel % panels * PANEL
-        width = min(PANEL, inner - left)
-        for column in range(width):
-            _keep_reciprocal(x, temperature[o, left + column], memory, column)
-        _reduce_panel(x, o, left, width, mask, None, True, memory)
-        for j in range(0, width, WIDTH):
-            _, inverse_error = _reciprocal_at(x, memory, j)
-            high, low = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
-            log_total, error = logarithm(high, low, unit_exponent(None, inverse_error))
-            store(memory, (_HIGH, j), log_total)
-            store(memory, (_LOW, j), error)
-        for i in range(x.shape[1]):
-            for j in range(0, width, WIDTH):
-                count = min(WIDTH, width - j)
-                at = (o, i, left + j)
-                inverse, inverse_error = _reciprocal_at(x, memory, j)
-                shift = load(memory, (_SHIFT, j))
-                t, t_error = distance(load_part(x, at, count, 0.0), shift, inverse, inverse_error)
-                log_total, error = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
-                value = log_probability(t, t_error, inverse, log_total, error)
-                _write(out, at, count, value, mask, -INFINITY)
+    _map_panels(
+        _logarithm_of, _log_probability_at, -INFINITY, True, x, out, temperature, mask, first, last
+    )
 
 
 @kernel
@@ -277,20 +291,15 @@ def logsumexp_columns(
     x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
 ) -> None:
     """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
-    inner = x.shape[2]
-    panels = (inner + PANEL - 1) // PANEL
     memory = scratch(np.float64, _LINES, PANEL)
     for column in range(PANEL):
         _keep_reciprocal(x, 1.0, memory, column)
     for panel in range(first, last):
-        o = panel // panels
-        left = panel % panels * PANEL
-        width = min(PANEL, inner - left)
+        o, left, width = _place_of(x, panel)
         _reduce_panel(x, o, left, width, mask, weight, True, memory)
         for j in range(0, width, WIDTH):
             count = min(WIDTH, width - j)
-            high = load(memory, (_HIGH, j))
-            low = load(memory, (_LOW, j))
+            high, low = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
             if weight is not None:
                 one = select(high > 0.0, 1.0, select(high < 0.0, -1.0, high))
                 store_part(sign, (o, left + j), count, one)

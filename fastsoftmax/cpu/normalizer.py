@@ -133,12 +133,13 @@ def add_sums(a: Any, b: Any, inverse_error: Any) -> Any:
 
 @inlined
 def tree_total(
-    p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any, exact: Any
+    p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any, inverse_error: Any
 ) -> Any:
     """Eight pairs of sums as one total, high + low, always in this order."""
-    even = add_sums(add_sums(p0, p4, exact), add_sums(p2, p6, exact), exact)
-    odd = add_sums(add_sums(p1, p5, exact), add_sums(p3, p7, exact), exact)
-    a, b = add_sums(even, odd, exact)
+    p04, p26 = add_sums(p0, p4, inverse_error), add_sums(p2, p6, inverse_error)
+    p15, p37 = add_sums(p1, p5, inverse_error), add_sums(p3, p7, inverse_error)
+    even, odd = add_sums(p04, p26, inverse_error), add_sums(p15, p37, inverse_error)
+    a, b = add_sums(even, odd, inverse_error)
     high, low = two_sum(a, b)
     return high, finite_rest(high, low)
 
