@@ -68,7 +68,10 @@ def result_type(function: str, computed: np.dtype[Any], dtype: Any) -> np.dtype[
     """The result's type: ``dtype`` where it was given, which must be able to hold the result."""
     if dtype is None:
         return computed
-    wanted: np.dtype[Any] = np.dtype(dtype)
+    try:
+        wanted: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a floating-point type, got {dtype!r}") from None
     if not is_floating(wanted):
         raise TypeError(f"dtype must be a floating-point type, got {wanted!r}")
     if computed.kind == "c" and wanted.kind != "c":
@@ -218,10 +221,12 @@ def temperatures(temperature: Any, shape: tuple[int, ...], axes: tuple[int, ...]
     """The temperature of each row as float64: one number, or what broadcasts over the rows."""
     if type(temperature) is float and temperature >= 0:
         return np.array(temperature)
+    if type(temperature) is int and abs(temperature) < 2**1000:
+        temperature = float(temperature)  # NumPy makes objects of large ones
     array = plain("temperature", temperature)
     if array.dtype.kind not in "biuf" and not has_kernel(array.dtype):
         raise TypeError(f"temperature must be real, got {temperature!r}")
-    array = array.astype(np.float64)
+    array = cast(array, np.dtype(np.float64))
     allowed = array >= 0
     if not allowed.all():
         value = array[~allowed].flat[0]
@@ -247,8 +252,9 @@ def check_out(out: Any, shape: tuple[int, ...], result: np.dtype[Any], dtype: An
 # Temperatures below this are taken as the limit 0: their reciprocals leave the range of float64.
 # Only float64 rows whose logits differ by less than 2**-990 show it.
 _COLDEST = 2.0**-1000
-# Of temperatures above this the reciprocals are subnormal: logits and temperature are scaled down.
-_HOTTEST = 2.0**1000
+# Of temperatures above this the reciprocals' rests are subnormal: logits and temperature are
+# scaled down together, exactly.
+_HOTTEST = 2.0**900
 
 
 def at_limits(
@@ -273,9 +279,9 @@ def at_limits(
         ties = np.where(np.isnan(logits), logits, ties)
         level = np.where(np.isfinite(logits), 0.0, logits)
     # Only float64 is large enough for a hot row to be anything but uniform.
-    cooled = np.ldexp(logits, -60) if x.dtype.itemsize >= 8 else level
+    cooled = np.ldexp(logits, -200) if x.dtype.itemsize >= 8 else level
     limit = np.where(frozen, ties, np.where(molten, level, np.where(hot, cooled, logits)))
-    temperature = np.where(hot, np.ldexp(temperature, -60), temperature)
+    temperature = np.where(hot, np.ldexp(temperature, -200), temperature)
     return limit.astype(x.dtype), np.where(frozen | molten, 1.0, temperature)
 
 

@@ -70,7 +70,7 @@ def normalized(
         if mask is not None:
             x = np.where(mask, x, -np.inf)
         # Differences first: a small temperature would make infinities of the logits.
-        scaled = (x - _largest(x, axes)) / temperature.astype(x.real.dtype)
+        scaled = (x - _largest(x, axes)) / temperature
         shift, leading, others = _reduce(scaled, axes, None)
         result: Array
         if log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import mmap
 import os
@@ -45,7 +46,7 @@ def read_logits(path: Path) -> Array:
             raise ValueError("holds Python objects, which are never unpickled")
         if dtype.kind not in "biuf":
             raise ValueError(f"holds {dtype}, not real numbers")
-        if any(size < 0 for size in shape):
+        if any(type(size) is not int or size < 0 for size in shape):
             raise ValueError(f"damaged .npy header (shape {shape})")
         offset = file.tell()
         size = os.fstat(file.fileno()).st_size - offset
@@ -62,10 +63,13 @@ def read_logits(path: Path) -> Array:
 def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Array]:
     """A .npy file to be filled, which takes its name when the block ends without an error.
 
-    Its space is reserved first: a full disk is an OSError here, not a crash while writing.
+    A link is followed; what is not a file is refused. Its space is reserved first: a full disk
+    is an OSError here, not a crash while writing.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file")
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    with whole_file(path) as file:
+    with whole_file(path.resolve()) as file:
         np.lib.format.write_array_header_2_0(file, header)
         offset = file.tell()
         total = offset + math.prod(shape) * dtype.itemsize
@@ -144,8 +148,10 @@ def score(
     """
     for cut in blocks(x, axis):
         block = x[cut]
-        left = tuple(part for i, part in enumerate(cut) if not (reduces and i == axis))
-        function(block, axis=axis, dtype=dtype, out=None if out is None else out[left])
+        left: Any = tuple(part for i, part in enumerate(cut) if not (reduces and i == axis))
+        # A single row is reduced to no dimension: an array of none, not a number.
+        target = None if out is None else out[left or ...]
+        function(block, axis=axis, dtype=dtype, out=target)
         if out is not None:
             release(out)
         release(x)

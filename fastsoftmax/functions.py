@@ -209,7 +209,8 @@ def logsumexp(
     2**-53, over a result that is at least log 2 or as large as the shift), and times the
     condition number max|a_i| / abs(result) where shift and log(total) cancel. Weights of both
     signs cancel in the total, too. The shift is the largest a whose weight is not 0, as in
-    SciPy: beside it, terms with a smaller by 700 or more are lost, however large their weights.
+    SciPy: beside it, terms with a smaller by 700 or more (131 for float32 and narrower) are
+    lost, however large their weights; and sums beyond 1.8e308 are infinite.
     Bits and source as for `softmax`.
 
     Examples
@@ -227,8 +228,10 @@ def logsumexp(
     if b is not None:
         weight = arrays.plain("b", b)
         heavy = arrays.floating("logsumexp", weight)
-        # A Python number takes the array's type, as everywhere in NumPy.
-        if type(b) not in (bool, int, float):
+        # A Python number takes the array's type, as everywhere in NumPy, and integers do too.
+        if type(b) is complex:
+            computed = np.result_type(computed, np.complex64)
+        elif type(b) is not float and weight.dtype.kind not in "biu":
             computed = arrays.wider(computed, heavy)
         source = arrays.broadcast_source(source, weight)
         weight = np.broadcast_to(weight, source.values.shape)

@@ -56,6 +56,24 @@ assert not parallel._is_initialized
     run(program, tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_of_a_process_with_threads_computes_too(tmp_path):
+    program = """
+import os
+import numpy as np, numba
+import fastsoftmax
+x = np.random.default_rng(0).standard_normal((600, 500))
+right = fastsoftmax.softmax(x, axis=-1)
+numba.threading_layer()  # an error unless threads were started
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(fastsoftmax.softmax(x, axis=-1), right) else 1)
+print(os.waitpid(child, 0)[1], np.array_equal(fastsoftmax.softmax(x, axis=-1), right))
+"""
+    result = run(program, tmp_path, NUMBA_NUM_THREADS="2")
+    assert result.stdout.split() == ["0", "True"]
+
+
 def test_importing_takes_hardly_longer_than_numba():
     program = """
 import time

@@ -183,6 +183,7 @@ def test_a_file_cut_at_every_byte(tmp_path, capsys):
         "{'descr': '<f4', 'fortran_order': False}",
         "{'descr': '|O', 'fortran_order': False, 'shape': (3,), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': 3, }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 2), }",
         "__import__('os').system('touch pwned')",
         "\x00\xff",
     ],
@@ -219,7 +220,26 @@ def test_what_cannot_be_written(logits, tmp_path, capsys):
     assert f"cannot write '{tmp_path / 'no' / 'out.npy'}'" in line
     (tmp_path / "directory").mkdir()
     assert "cannot write" in refused(capsys, "score", path, "-o", tmp_path / "directory")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["directory", "x.npy"]
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in refused(capsys, "score", path, "-o", tmp_path / "pipe")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["directory", "pipe", "x.npy"]
+
+
+def test_a_link_is_followed(logits, tmp_path):
+    path, x = logits
+    (tmp_path / "old.npy").write_bytes(b"the old one")
+    (tmp_path / "link.npy").symlink_to(tmp_path / "old.npy")
+    assert main(["score", str(path), "-o", str(tmp_path / "link.npy")]) == 0
+    assert (tmp_path / "link.npy").is_symlink()
+    np.testing.assert_array_equal(np.load(tmp_path / "old.npy"), fastsoftmax.softmax(x, axis=-1))
+
+
+def test_a_single_row_is_reduced_to_one_number(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([1.0, 2.0]))
+    out = tmp_path / "out.npy"
+    arguments = ["score", str(tmp_path / "x.npy"), "-o", str(out), "--function", "logsumexp"]
+    assert main(arguments) == 0
+    assert np.load(out) == fastsoftmax.logsumexp([1.0, 2.0])
 
 
 def command(*arguments, **options):

@@ -1,5 +1,6 @@
 """The three functions: known numbers, exactness, special values, and what must always hold."""
 
+import itertools
 import math
 import warnings
 from decimal import Decimal
@@ -128,6 +129,38 @@ def test_softmax_and_log_softmax_are_exact_to_their_bounds(dtype):
         worst["log_softmax"] = max(worst["log_softmax"], error)
     assert worst["softmax"] <= SOFTMAX[name]
     assert worst["log_softmax"] <= LOG_SOFTMAX[name]
+
+
+def test_results_just_above_the_subnormal_range():
+    for row in (
+        np.float32([0, -4.443592548370361, -86.63288116455078]),
+        np.float32([0, -5.678887367248535, -86.64181518554688]),
+        np.array([0, -5.628643605423369, -707.7028002817075]),
+    ):
+        assert exact.ulp_error(softmax(row), exact.softmax(row)) <= SOFTMAX[row.dtype.name]
+    rng = np.random.default_rng(0)
+    for dtype, edge in ((np.float32, 87.3), (np.float64, 708.4)):
+        for _ in range(1000):
+            row = np.array([0, -rng.uniform(0, 6), -edge + rng.uniform(-1, 4)], dtype)
+            error = exact.ulp_error(softmax(row), exact.softmax(row))
+            assert error <= SOFTMAX[np.dtype(dtype).name]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [7, 4096, 20_000])
+def test_results_next_to_zero_of_many_small_terms(dtype, length):
+    rows = np.full((3, length), -60.3, dtype)
+    rows[1] = -1000 if dtype == np.float64 else -80
+    rows[1, 5::8] = -60.3
+    rows[2] = np.random.default_rng(0).uniform(-46, -45, length)
+    rows[:, 0] = 0
+    for row in rows:
+        true = [-exact.log_total(row)]
+        bound = LOG_SOFTMAX[np.dtype(dtype).name]
+        assert exact.ulp_error(log_softmax(row)[:1], true) <= bound
+        assert exact.ulp_error(logsumexp(row), [-true[0]], dtype) <= bound
+        down = log_softmax(np.stack([row, row], axis=1), axis=0)
+        assert exact.ulp_error(down[:1, 1], true) <= bound
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -299,13 +332,18 @@ def test_temperatures_approach_their_limits():
     np.testing.assert_array_equal(softmax(x, temperature=1e-320), [0, 1, 0])
     np.testing.assert_array_equal(softmax(x, temperature=1e300), [1 / 3] * 3)
     huge = np.array([1.7e308, -1.7e308, 1e308])
-    for temperature in (1e300, 1.7e308):
-        true = exact.softmax(huge, exact.mpmath.mpf(temperature))
-        assert exact.ulp_error(softmax(huge, temperature=temperature), true) <= 1.95
+    other = np.array([-1.287461436693562e308, -1.7556420929713207e308, 1.5417404760217226e308])
+    for x, temperature in itertools.product(
+        (huge, other), (1e270, 1e300, 5e305, 8e307, 1e308, 1.7e308)
+    ):
+        true = exact.softmax(x, exact.mpmath.mpf(temperature))
+        assert exact.ulp_error(softmax(x, temperature=temperature), true) <= 1.95
+    np.testing.assert_array_equal(softmax([1.0, 2.0], temperature=2**70), [0.5, 0.5])
     got = softmax(np.float32([[1, 2], [3, 9]]), axis=1, temperature=[[1e308], [2.0]])
     np.testing.assert_array_equal(got[0], [0.5, 0.5])
     np.testing.assert_array_equal(got[1], softmax(np.float32([3, 9]), temperature=2.0))
     np.testing.assert_allclose(softmax([1e10 + 0j, 0], temperature=1e-300), [1, 0])
+    np.testing.assert_array_equal(softmax(np.complex64([1, 2]), temperature=1e-46), [0, 1])
 
 
 # --- masks ---------------------------------------------------------------------------------
@@ -367,6 +405,18 @@ def test_weighted_sums():
     assert logsumexp(np.float32([0, 1]), b=2).dtype == np.float32
     assert logsumexp(np.float32([0, 1]), b=np.array([2.0, 2.0])).dtype == np.float64
     assert logsumexp(np.float32([0, 1]), b=np.float64(2)).dtype == np.float64
+    assert logsumexp(np.float32([0, 1]), b=np.int8([1, 2])).dtype == np.float32
+    assert logsumexp(np.float32([0, 1]), b=2j).dtype == np.complex64
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infinite_weights(dtype):
+    for axis in (0, -1):
+        a = np.array([0, 1], dtype).reshape((2, 1) if axis == 0 else (1, 2))
+        for b, right in (([INF, 1], (INF, 1)), ([-INF, 1], (INF, -1)), ([INF, -INF], (NAN, NAN))):
+            got = logsumexp(a, axis=axis, b=np.reshape(b, a.shape), return_sign=True)
+            np.testing.assert_array_equal(np.ravel(got), right)
+    assert logsumexp([0.0, 0.0], b=[1.7e308, 1.7e308]) == INF
 
 
 def test_weights_that_cancel_across_blocks():

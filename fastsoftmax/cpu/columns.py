@@ -34,6 +34,7 @@ from fastsoftmax.cpu.normalizer import (
     add_term,
     anchor,
     distance,
+    in_two_parts,
     infinite_term,
     is_one,
     kept,
@@ -45,6 +46,7 @@ from fastsoftmax.cpu.normalizer import (
     reciprocal_total,
     tree_total,
     unit_exponent,
+    wants_ones,
 )
 from fastsoftmax.cpu.rows import BLOCK, present, weight_of
 
@@ -53,10 +55,10 @@ PANEL = 32
 
 # What a panel remembers for each of its columns: the lines of a scratch array.
 _INVERSE, _INVERSE_ERROR = 0, 1
-_SHIFT, _HIGH, _LOW = 2, 3, 4  # of the whole column so far
-_TOP, _BASE = 5, 6  # of the block: its maximum, and what is subtracted
-_SUMS, _RESTS = 7, 7 + WIDTH  # of the block, by class
-_LINES = 7 + 2 * WIDTH
+_SHIFT, _ONES, _HIGH, _LOW = 2, 3, 4, 5  # of the whole column so far
+_TOP, _BASE = 6, 7  # of the block: its maximum, and what is subtracted
+_SUMS = 8  # of the block: ones, high and low, each of them by class
+_LINES = _SUMS + 3 * WIDTH
 
 
 @chosen
@@ -95,8 +97,15 @@ def _kept_total(memory: Any, j: Any, inverse_error: Any) -> Any:
 
 
 @inlined
-def _class_pair(memory: Any, index: int, j: Any) -> Any:
-    return load(memory, (_SUMS + index, j)), load(memory, (_RESTS + index, j))
+def _of_class(memory: Any, index: int, j: Any) -> Any:
+    line = _SUMS + index
+    ones = load(memory, (line, j))
+    return ones, load(memory, (line + WIDTH, j)), load(memory, (line + 2 * WIDTH, j))
+
+
+@inlined
+def _total_at(memory: Any, j: Any) -> Any:
+    return load(memory, (_ONES, j)), load(memory, (_HIGH, j)), load(memory, (_LOW, j))
 
 
 @inlined
@@ -145,10 +154,11 @@ def _sum_block(
             inverse, inverse_error = _reciprocal_at(x, memory, j)
             t, t_error = distance(value, load(memory, (_BASE, j)), inverse, inverse_error)
             e, e_error = exponential(t, t_error, inverse)
-            sums = _class_pair(memory, index, j)
-            a, b = add_term(sums, e, e_error, is_one(t, apart), here, inverse_error)
-            store(memory, (_SUMS + index, j), a)
-            store(memory, (_RESTS + index, j), b)
+            sums = _of_class(memory, index, j)
+            ones, high, low = add_term(sums, e, e_error, is_one(t, apart), here, inverse_error)
+            store(memory, (_SUMS + index, j), ones)
+            store(memory, (_SUMS + WIDTH + index, j), high)
+            store(memory, (_SUMS + 2 * WIDTH + index, j), low)
 
 
 @inlined
@@ -162,7 +172,7 @@ def _reduce_panel(
     apart: Any,
     memory: Any,
 ) -> None:
-    """(shift, high, low) of each column of a panel, into ``memory``."""
+    """(shift, ones, high, low) of each column of a panel, into ``memory``."""
     length = x.shape[1]
     for start in range(0, length, BLOCK):
         stop = min(start + BLOCK, length)
@@ -170,31 +180,30 @@ def _reduce_panel(
         for j in range(0, width, WIDTH):
             inverse, inverse_error = _reciprocal_at(x, memory, j)
             shift = load(memory, (_TOP, j))
-            high, low = tree_total(
-                _class_pair(memory, 0, j),
-                _class_pair(memory, 1, j),
-                _class_pair(memory, 2, j),
-                _class_pair(memory, 3, j),
-                _class_pair(memory, 4, j),
-                _class_pair(memory, 5, j),
-                _class_pair(memory, 6, j),
-                _class_pair(memory, 7, j),
+            ones, high, low = tree_total(
+                _of_class(memory, 0, j),
+                _of_class(memory, 1, j),
+                _of_class(memory, 2, j),
+                _of_class(memory, 3, j),
+                _of_class(memory, 4, j),
+                _of_class(memory, 5, j),
+                _of_class(memory, 6, j),
+                _of_class(memory, 7, j),
                 inverse_error,
             )
             if largest(shift) == INFINITY:
                 count = min(WIDTH, width - j)
-                total = _infinite_total(x, o, start, stop, left + j, count, mask, weight)
-                high = select(shift == INFINITY, total, high)
+                infinite = _infinite_total(x, o, start, stop, left + j, count, mask, weight)
+                ones = select(shift == INFINITY, 0.0, ones)
+                high = select(shift == INFINITY, infinite, high)
                 low = select(shift == INFINITY, 0.0, low)
             if start > 0:
-                before = (
-                    load(memory, (_SHIFT, j)),
-                    load(memory, (_HIGH, j)),
-                    load(memory, (_LOW, j)),
-                )
-                block = shift, high, low
-                shift, high, low = merge(before, block, weight, inverse, inverse_error)
+                total = _total_at(memory, j)
+                before = load(memory, (_SHIFT, j)), total[0], total[1], total[2]
+                block = shift, ones, high, low
+                shift, ones, high, low = merge(before, block, weight, inverse, inverse_error)
             store(memory, (_SHIFT, j), shift)
+            store(memory, (_ONES, j), ones)
             store(memory, (_HIGH, j), high)
             store(memory, (_LOW, j), low)
 
@@ -209,12 +218,13 @@ def _place_of(x: Any, panel: Any) -> Any:
 
 
 @inlined
-def _reciprocal_of(high: Any, low: Any, inverse_error: Any) -> Any:
-    return reciprocal_total(high, low, inverse_error)
+def _reciprocal_of(total: Any, inverse_error: Any) -> Any:
+    return reciprocal_total(total, inverse_error)
 
 
 @inlined
-def _logarithm_of(high: Any, low: Any, inverse_error: Any) -> Any:
+def _logarithm_of(total: Any, inverse_error: Any) -> Any:
+    high, low = in_two_parts(total)
     return logarithm(high, low, unit_exponent(None, inverse_error))
 
 
@@ -253,8 +263,7 @@ def _map_panels(
         _reduce_panel(x, o, left, width, mask, None, apart, memory)
         for j in range(0, width, WIDTH):
             _, inverse_error = _reciprocal_at(x, memory, j)
-            high, low = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
-            a, a_low = finish(high, low, inverse_error)
+            a, a_low = finish(_total_at(memory, j), inverse_error)
             store(memory, (_HIGH, j), a)
             store(memory, (_LOW, j), a_low)
         for i in range(x.shape[1]):
@@ -296,10 +305,10 @@ def logsumexp_columns(
         _keep_reciprocal(x, 1.0, memory, column)
     for panel in range(first, last):
         o, left, width = _place_of(x, panel)
-        _reduce_panel(x, o, left, width, mask, weight, True, memory)
+        _reduce_panel(x, o, left, width, mask, weight, wants_ones(weight), memory)
         for j in range(0, width, WIDTH):
             count = min(WIDTH, width - j)
-            high, low = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
+            high, low = in_two_parts(_total_at(memory, j))
             if weight is not None:
                 one = select(high > 0.0, 1.0, select(high < 0.0, -1.0, high))
                 store_part(sign, (o, left + j), count, one)

@@ -1,9 +1,9 @@
 """The normalizer of a row: (shift, total), how it is gathered, merged and used.
 
 shift is the largest logit and total the sum of exp((x - shift) / temperature), carried as
-``high + low`` and scaled as the exponentials are. Two parts, because log(total) needs total - 1,
-which is all that [40, 0] leaves behind in float64; and because a sum of ten million float64 must
-not drift.
+``ones + high + low`` and scaled as the exponentials are. ``ones`` are the terms that are exactly
+1, where log(total) is wanted: it needs total - 1, which is all that [40, 0] leaves behind in
+float64. The others' sum has two parts, because ten million float64 must not drift.
 
 Everything works on scalars (a row against its one shift) and on lanes (eight columns against
 their eight shifts). The reciprocal's ``inverse_error`` says which arithmetic is meant: None
@@ -24,7 +24,7 @@ from fastsoftmax.cpu.exponential import (
     logarithm,
     two_sum,
 )
-from fastsoftmax.cpu.lanes import fma, narrowed, select, wide
+from fastsoftmax.cpu.lanes import float32_lanes, fma, narrowed, select, wide
 
 INFINITY = float("inf")
 _NAN = float("nan")
@@ -96,20 +96,19 @@ def is_one(t: Any, apart: Any) -> Any:
 
 
 @inlined
-def add_term(sums: Any, e: Any, e_error: Any, top: Any, weight: Any, inverse_error: Any) -> Any:
-    """A pair of sums with one more exponential in it.
+def add_term(sums: Any, e: Any, e_error: Any, one: Any, weight: Any, inverse_error: Any) -> Any:
+    """Sums (ones, high, low) with one more exponential in them.
 
-    float64: the sum, and what its additions left out. Narrower: the terms that are exactly 1
-    (``top`` says which, None: not needed apart), and the others, whose sum may be anything down
-    to nothing beside 1.
+    ``one`` says which are exactly 1; None: not wanted apart. Only float64 needs ``low``, what
+    its additions left out.
     """
-    a, b = sums
+    ones, high, low = sums
     if inverse_error is None:
         term = e if weight is None else weight * (e * 2.0**-SCALE_EXPONENT_NARROW)
-        if top is None:
-            return a, b + term
+        if one is None:
+            return ones, high + term, low
         else:
-            return a + select(top, term, 0.0), b + select(top, 0.0, term)
+            return ones + select(one, term, 0.0), high + select(one, 0.0, term), low
     else:
         if weight is None:
             term, rest = e, e_error
@@ -117,31 +116,51 @@ def add_term(sums: Any, e: Any, e_error: Any, top: Any, weight: Any, inverse_err
             e = e * 2.0**-SCALE_EXPONENT
             term = weight * e
             rest = fma(weight, e, -term) + weight * (e_error * 2.0**-SCALE_EXPONENT)
-        total, error = two_sum(a, term)
-        return total, b + (error + rest)
+        if one is None:
+            total, error = two_sum(high, term)
+            return ones, total, low + (error + rest)
+        else:
+            # the rest of an exponential that is exactly 1 is 0
+            total, error = two_sum(high, select(one, 0.0, term))
+            return ones + select(one, term, 0.0), total, low + (error + rest)
 
 
 @inlined
 def add_sums(a: Any, b: Any, inverse_error: Any) -> Any:
-    """Two pairs of sums as one."""
+    """Two sums as one."""
     if inverse_error is None:
-        return a[0] + b[0], a[1] + b[1]
+        return a[0] + b[0], a[1] + b[1], a[2]
     else:
-        total, error = two_sum(a[0], b[0])
-        return total, (a[1] + b[1]) + error
+        total, error = two_sum(a[1], b[1])
+        return a[0] + b[0], total, (a[2] + b[2]) + error
 
 
 @inlined
 def tree_total(
-    p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any, inverse_error: Any
+    s0: Any, s1: Any, s2: Any, s3: Any, s4: Any, s5: Any, s6: Any, s7: Any, inverse_error: Any
 ) -> Any:
-    """Eight pairs of sums as one total, high + low, always in this order."""
-    p04, p26 = add_sums(p0, p4, inverse_error), add_sums(p2, p6, inverse_error)
-    p15, p37 = add_sums(p1, p5, inverse_error), add_sums(p3, p7, inverse_error)
-    even, odd = add_sums(p04, p26, inverse_error), add_sums(p15, p37, inverse_error)
-    a, b = add_sums(even, odd, inverse_error)
-    high, low = two_sum(a, b)
-    return high, finite_rest(high, low)
+    """Eight sums as one total (ones, high, low), always in this order."""
+    s04, s26 = add_sums(s0, s4, inverse_error), add_sums(s2, s6, inverse_error)
+    s15, s37 = add_sums(s1, s5, inverse_error), add_sums(s3, s7, inverse_error)
+    even, odd = add_sums(s04, s26, inverse_error), add_sums(s15, s37, inverse_error)
+    ones, high, low = add_sums(even, odd, inverse_error)
+    high, low = _normal(high, low)
+    return ones, high, low
+
+
+@inlined
+def _normal(high: Any, low: Any) -> Any:
+    """The same sum, ``low`` being what ``high`` left out; where weights cancel it is all."""
+    total, rest = two_sum(high, finite_rest(high, low))
+    return total, finite_rest(total, rest)
+
+
+@inlined
+def in_two_parts(total: Any) -> Any:
+    """A total (ones, high, low) in two parts."""
+    ones, high, low = total
+    value, error = two_sum(ones, high)
+    return value, finite_rest(value, error + low)
 
 
 @inlined
@@ -175,51 +194,57 @@ def _down_and_up(weight: Any, inverse_error: Any) -> Any:
 
 
 @inlined
-def _rescaled(pair: Any, shift: Any, weight: Any, inverse: Any, inverse_error: Any) -> Any:
-    """The total of ``pair`` relative to another shift, which is not smaller than its own."""
-    own, high, low = pair
-    t, t_error = distance(own, shift, inverse, inverse_error)
+def _rescaled(
+    own: Any, total: Any, shift: Any, weight: Any, inverse: Any, inverse_error: Any
+) -> Any:
+    """A total relative to another shift, which is not smaller than its own."""
     same = own == shift  # infinite ones too, whose difference is NaN
+    ones = select(same, total[0], 0.0)
+    all_high, all_low = in_two_parts(total)
+    high = select(same, total[1], all_high)
+    low = select(same, total[2], all_low)
+    t, t_error = distance(own, shift, inverse, inverse_error)
     # The total goes down to its own size before the exponential, still scaled, takes it further:
     # so neither factor is subnormal.
     down, up = _down_and_up(weight, inverse_error)
-    high = high * down
-    low = low * down
+    high_down = high * down
+    low_down = low * down
     if inverse_error is None:
         e, _ = exponential(select(same, 0.0, t), None, inverse)
-        return high * (e * up), low * (e * up)
+        e = e * up
+        return ones, select(same, high, high_down * e), select(same, low, low_down * e)
     else:
         t, t_error = select(same, 0.0, t), select(same, 0.0, t_error)
         e, e_error = exponential(t, t_error, inverse)
         e = e * up
-        product = high * e
-        rest = fma(high, e, -product) + fma(high, e_error * up, low * e)
-        return product, rest
+        product = high_down * e
+        rest = fma(high_down, e, -product) + fma(high_down, e_error * up, low_down * e)
+        return ones, select(same, high, product), select(same, low, rest)
 
 
 @inlined
 def merge(a: Any, b: Any, weight: Any, inverse: Any, inverse_error: Any) -> Any:
     """(s1, t1) + (s2, t2): the larger shift, and both totals rescaled to it."""
     shift = select(b[0] > a[0], b[0], a[0])
-    high_a, low_a = _rescaled(a, shift, weight, inverse, inverse_error)
-    high_b, low_b = _rescaled(b, shift, weight, inverse, inverse_error)
-    total, error = two_sum(high_a, high_b)
-    # Once more: where weights cancel, the rest may be all that is left.
-    high, low = two_sum(total, finite_rest(total, (low_a + low_b) + error))
-    return shift, high, finite_rest(high, low)
+    total_a = _rescaled(a[0], (a[1], a[2], a[3]), shift, weight, inverse, inverse_error)
+    total_b = _rescaled(b[0], (b[1], b[2], b[3]), shift, weight, inverse, inverse_error)
+    ones, high, low = add_sums(total_a, total_b, inverse_error)
+    high, low = _normal(high, low)
+    return shift, ones, high, low
 
 
 @chosen
-def reciprocal_total(high: Any, low: Any, inverse_error: Any) -> Any:
-    """1 / total in two numbers of the result's type; NaN where it is 0, infinite or NaN."""
+def reciprocal_total(total: Any, inverse_error: Any) -> Any:
+    """1 / total, unscaled, in two numbers of the result's type; NaN where it is 0, inf or NaN."""
 
-    def narrow(high: Any, low: Any, inverse_error: Any) -> Any:
-        c = 1.0 / (high + low)
+    def narrow(total: Any, inverse_error: Any) -> Any:
+        c = 2.0**SCALE_EXPONENT_NARROW / total[1]
         c = select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN)
         rounded = narrowed(c)
         return rounded, narrowed(c - wide(rounded))
 
-    def double(high: Any, low: Any, inverse_error: Any) -> Any:
+    def double(total: Any, inverse_error: Any) -> Any:
+        high, low = total[1] * 2.0**-SCALE_EXPONENT, total[2] * 2.0**-SCALE_EXPONENT
         c = 1.0 / high
         c_low = c * (fma(-c, high, 1.0) - c * low)
         return select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN), c_low
@@ -235,10 +260,24 @@ def kept(e: Any, e_error: Any) -> Any:
     return lambda e, e_error: e
 
 
-@inlined
+@chosen
 def probability(e: Any, c: Any, c_low: Any) -> Any:
-    """A kept exponential times 1 / total."""
-    return fma(e, c, e * c_low)
+    """A kept exponential times 1 / total.
+
+    The scale is taken off last, exactly, or with the one rounding of a subnormal result. Were it
+    in c, e * c_low would be subnormal for results just above that range, and 0.5 ULP off.
+    """
+    narrow = e == float32_lanes
+    down = 2.0 ** -(SCALE_EXPONENT_NARROW if narrow else SCALE_EXPONENT)
+    return lambda e, c, c_low: fma(fma(e, c, e * c_low), down, 0.0)
+
+
+@chosen
+def wants_ones(weight: Any) -> Any:
+    """Whether the terms that are 1 are summed apart for a logarithm: not where terms cancel."""
+    if weight is types.none:
+        return lambda weight: True
+    return lambda weight: None
 
 
 @inlined
@@ -252,7 +291,7 @@ def log_probability(t: Any, t_error: Any, inverse: Any, log_total: Any, error: A
 
 @inlined
 def logsumexp_of(shift: Any, high: Any, low: Any, scale: Any) -> Any:
-    """shift + log(total / 2**scale), rounded once however much of it cancels."""
+    """shift + log((high + low) / 2**scale), rounded once however much of it cancels."""
     log_total, log_total_error = logarithm(high, low, scale)
     value, error = two_sum(shift, log_total)
     exact = value + (error + log_total_error)

@@ -7,6 +7,7 @@ serial: it never touches Numba's threads, whose start may take milliseconds.
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 import numba
@@ -22,6 +23,23 @@ Array = np.ndarray[Any, Any]
 # 16384 logits 34 serial, 33 parallel; 32768: 47, 40; 65536: 75, 53; 262144: 232, 136. A launch
 # takes milliseconds on a busy machine, so not before it saves 20 us.
 PARALLEL_FROM = 1 << 16
+
+
+# Whether this process was forked from one whose threads it does not have: OpenMP kills a child
+# that uses them. (TBB starts new ones.)
+_forked = False
+
+
+def _after_fork_in_child() -> None:
+    global _forked
+    try:
+        _forked = numba.threading_layer() != "tbb"
+    except ValueError:  # no thread was started
+        return
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def normalized(function: str, x: Array, out: Array, temperature: Array, mask: Array | None) -> None:
@@ -40,7 +58,7 @@ def logsumexp(
 def _run(entry_for: Any, x: Array, arguments: tuple[Any, ...], *variant: bool) -> None:
     # A row, or a panel of columns, is the least that a thread does.
     count = x.shape[0] if x.ndim == 2 else x.shape[0] * -(-x.shape[2] // columns.PANEL)
-    if x.size >= PARALLEL_FROM and count > 1:
+    if x.size >= PARALLEL_FROM and count > 1 and not _forked:
         threads = numba.get_num_threads()
         if threads > 1:
             entry_for(x.dtype.char, x.ndim, True, *variant)(arguments, count, min(threads, count))

@@ -37,6 +37,7 @@ from fastsoftmax.cpu.normalizer import (
     add_term,
     anchor,
     distance,
+    in_two_parts,
     infinite_term,
     is_one,
     kept,
@@ -48,6 +49,7 @@ from fastsoftmax.cpu.normalizer import (
     reciprocal_total,
     tree_total,
     unit_exponent,
+    wants_ones,
 )
 
 # Logits in a block: 16 KiB of float32, which stays in the first cache for its second reading.
@@ -89,8 +91,8 @@ def _kept_type(x: Any) -> Any:
 
 
 @inlined
-def _lane_pair(sums: Any, index: int) -> Any:
-    return lane(sums[0], index), lane(sums[1], index)
+def _of_lane(sums: Any, index: int) -> Any:
+    return lane(sums[0], index), lane(sums[1], index), lane(sums[2], index)
 
 
 @inlined
@@ -171,7 +173,7 @@ def _reduce_block(
     memory: Any,
     out: Any,
 ) -> Any:
-    """(shift, high, low) of a block, and its exponentials in ``memory``.
+    """(shift, ones, high, low) of a block, and its exponentials in ``memory``.
 
     ``apart``: whether the logarithm of the total is wanted, so that the terms that are 1 are
     summed apart from the others. ``memory``: None, or where the exponentials are kept.
@@ -182,7 +184,7 @@ def _reduce_block(
     shift = _largest(x, row, start, whole, stop, mask, weight)
     base = anchor(shift)
 
-    sums = spread(0.0), spread(0.0)
+    sums = spread(0.0), spread(0.0), spread(0.0)
     pairs = start + (whole - start) // (2 * WIDTH) * (2 * WIDTH)
     for at in range(start, pairs, 2 * WIDTH):
         if out is not None:
@@ -207,21 +209,21 @@ def _reduce_block(
             sums, x, row, whole, rest, base, mask, weight, inverse, inverse_error,
             apart, memory, whole - start,
         )  # fmt: skip
-    high, low = tree_total(
-        _lane_pair(sums, 0),
-        _lane_pair(sums, 1),
-        _lane_pair(sums, 2),
-        _lane_pair(sums, 3),
-        _lane_pair(sums, 4),
-        _lane_pair(sums, 5),
-        _lane_pair(sums, 6),
-        _lane_pair(sums, 7),
+    ones, high, low = tree_total(
+        _of_lane(sums, 0),
+        _of_lane(sums, 1),
+        _of_lane(sums, 2),
+        _of_lane(sums, 3),
+        _of_lane(sums, 4),
+        _of_lane(sums, 5),
+        _of_lane(sums, 6),
+        _of_lane(sums, 7),
         inverse_error,
     )
     if shift == INFINITY:
         high = _infinite_total(x, row, start, stop, mask, weight)
-        low = 0.0
-    return shift, high, low
+        ones = low = 0.0
+    return shift, ones, high, low
 
 
 @inlined
@@ -236,9 +238,9 @@ def _reduce_row(
     memory: Any,
     out: Any,
 ) -> Any:
-    """(shift, high, low) of a row: its blocks' pairs, merged from left to right."""
+    """(shift, ones, high, low) of a row: its blocks' pairs, merged from left to right."""
     length = x.shape[1]
-    pair = -INFINITY, 0.0, 0.0
+    pair = -INFINITY, 0.0, 0.0, 0.0
     for start in range(0, length, BLOCK):
         stop = min(start + BLOCK, length)
         block = _reduce_block(
@@ -353,10 +355,10 @@ def softmax_rows(x: Any, out: Any, temperature: Any, mask: Any, first: int, last
     memory = scratch(_kept_type(x), 1, BLOCK)
     for row in range(first, last):
         inverse, inverse_error = reciprocal(x, temperature[row])
-        shift, high, low = _reduce_row(
+        shift, ones, high, low = _reduce_row(
             x, row, mask, None, inverse, inverse_error, None, memory, out
         )
-        c, c_low = reciprocal_total(high, low, inverse_error)
+        c, c_low = reciprocal_total((ones, high, low), inverse_error)
         if x.shape[1] <= BLOCK:
             _map_row(
                 _kept_probability,
@@ -374,7 +376,10 @@ def log_softmax_rows(x: Any, out: Any, temperature: Any, mask: Any, first: int, 
     """log_softmax of each row."""
     for row in range(first, last):
         inverse, inverse_error = reciprocal(x, temperature[row])
-        shift, high, low = _reduce_row(x, row, mask, None, inverse, inverse_error, True, None, None)
+        shift, ones, high, low = _reduce_row(
+            x, row, mask, None, inverse, inverse_error, wants_ones(None), None, None
+        )
+        high, low = in_two_parts((ones, high, low))
         log_total, error = logarithm(high, low, unit_exponent(None, inverse_error))
         _map_row(
             _log_probability,
@@ -389,9 +394,10 @@ def logsumexp_rows(
     """log|sum(weight * exp(x))| of each row, and the sum's sign."""
     inverse, inverse_error = reciprocal(x, 1.0)
     for row in range(first, last):
-        shift, high, low = _reduce_row(
-            x, row, mask, weight, inverse, inverse_error, True, None, None
+        shift, ones, high, low = _reduce_row(
+            x, row, mask, weight, inverse, inverse_error, wants_ones(weight), None, None
         )
+        high, low = in_two_parts((ones, high, low))
         if weight is not None:
             sign[row] = np.sign(high)
             if high < 0.0:
