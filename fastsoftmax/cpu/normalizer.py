@@ -144,8 +144,11 @@ def tree_total(
     s15, s37 = add_sums(s1, s5, inverse_error), add_sums(s3, s7, inverse_error)
     even, odd = add_sums(s04, s26, inverse_error), add_sums(s15, s37, inverse_error)
     ones, high, low = add_sums(even, odd, inverse_error)
-    high, low = _normal(high, low)
-    return ones, high, low
+    if inverse_error is None:
+        return ones, high, low
+    else:
+        high, low = _normal(high, low)
+        return ones, high, low
 
 
 @inlined
