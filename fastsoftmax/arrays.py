@@ -58,10 +58,14 @@ def floating(function: str, array: Array) -> np.dtype[Any]:
 
 @functools.cache
 def wider(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
-    """The type that holds the values of both."""
+    """NumPy's type for values of both, as a type of results; float64 where it knows none."""
     if {a.name, b.name} == {"float16", "bfloat16"}:
         return np.dtype(np.float32)
-    return np.promote_types(a, b)
+    try:
+        both = np.promote_types(a, b)
+    except TypeError:
+        return np.dtype(np.float64)
+    return _floating(both) or np.dtype(np.float64)
 
 
 def result_type(function: str, computed: np.dtype[Any], dtype: Any) -> np.dtype[Any]:

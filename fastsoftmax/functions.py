@@ -227,12 +227,12 @@ def logsumexp(
     weight = None
     if b is not None:
         weight = arrays.plain("b", b)
-        heavy = arrays.floating("logsumexp", weight)
-        # A Python number takes the array's type, as everywhere in NumPy, and integers do too.
+        arrays.floating("logsumexp", weight)  # refuses what holds no numbers
+        # A Python number takes the array's type, as everywhere in NumPy.
         if type(b) is complex:
             computed = np.result_type(computed, np.complex64)
-        elif type(b) is not float and weight.dtype.kind not in "biu":
-            computed = arrays.wider(computed, heavy)
+        elif type(b) not in (bool, int, float):
+            computed = arrays.wider(source.values.dtype, weight.dtype)
         source = arrays.broadcast_source(source, weight)
         weight = np.broadcast_to(weight, source.values.shape)
     result = arrays.result_type("logsumexp", computed, dtype)
