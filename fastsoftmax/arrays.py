@@ -58,14 +58,14 @@ def floating(function: str, array: Array) -> np.dtype[Any]:
 
 @functools.cache
 def wider(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
-    """NumPy's type for values of both, as a type of results; float64 where it knows none."""
+    """NumPy's type for values of both, as a type of results; the widest where it knows none."""
     if {a.name, b.name} == {"float16", "bfloat16"}:
         return np.dtype(np.float32)
+    widest: np.dtype[Any] = np.dtype(np.complex128 if "c" in (a.kind, b.kind) else np.float64)
     try:
-        both = np.promote_types(a, b)
+        return _floating(np.promote_types(a, b)) or widest
     except TypeError:
-        return np.dtype(np.float64)
-    return _floating(both) or np.dtype(np.float64)
+        return widest
 
 
 def result_type(function: str, computed: np.dtype[Any], dtype: Any) -> np.dtype[Any]:
