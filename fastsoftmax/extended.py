@@ -70,7 +70,9 @@ def normalized(
         if mask is not None:
             x = np.where(mask, x, -np.inf)
         # Differences first: a small temperature would make infinities of the logits.
-        scaled = (x - _largest(x, axes)) / temperature
+        # In twice single precision at least: a temperature may be out of complex64's range.
+        shifted = x - _largest(x, axes)
+        scaled = shifted.astype(np.promote_types(x.dtype, np.float64)) / temperature
         shift, leading, others = _reduce(scaled, axes, None)
         result: Array
         if log:
