@@ -59,7 +59,6 @@ class _LanesModel(models.PrimitiveModel):
 
 float64_lanes = Lanes(types.float64)
 float32_lanes = Lanes(types.float32)
-int64_lanes = Lanes(types.int64)
 mask_lanes = Lanes(types.boolean)
 
 
