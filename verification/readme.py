@@ -1,0 +1,122 @@
+"""The README's tables: written between markers by a command, and checked to be no older.
+
+python -m verification.readme            # measure, and write the tables into README.md
+python -m verification.readme --check    # exit status 1 where a column is stale
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from verification import questions, subjects
+from verification.report import to_markdown
+from verification.runs import verify
+
+COMPARED = ("fastsoftmax", "scipy", "torch", "onnxruntime")
+CHECKED = ("fastsoftmax", "scipy")
+_COUNT = re.compile(r"([\d,]+) of ([\d,]+)(?:, ([\d,]+) wrong)?$")
+
+
+def between(text: str, name: str) -> str:
+    """What stands between the markers of that name.
+
+    Raises
+    ------
+    ValueError
+        Where they are not there.
+    """
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
+    if found is None:
+        raise ValueError(f"no <!-- {name} --> ... <!-- /{name} --> in the file")
+    return found[1]
+
+
+def replaced(text: str, name: str, table: str) -> str:
+    """The text with another table between the markers."""
+    old = between(text, name)
+    return text.replace(
+        f"<!-- {name} -->\n{old}<!-- /{name} -->", f"<!-- {name} -->\n{table}<!-- /{name} -->"
+    )
+
+
+def columns(table: str) -> dict[str, dict[str, str]]:
+    """A Markdown table as cells by column (the first word of its head) and row."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    names = [head.split()[0] if head else "" for head in rows[0]]
+    return {
+        name: {row[0]: row[index] for row in rows[2:]} for index, name in enumerate(names) if index
+    }
+
+
+def same(ours: str, measured: str, exactly: bool) -> bool:
+    """Whether a cell still says what is measured.
+
+    Our bits are the same on every CPU, so our column must be too. SciPy's depend on the vectors
+    that NumPy finds: an error may differ by a factor of 2, a count by a tenth of its total.
+    """
+    if ours == measured:
+        return True
+    if exactly:
+        return False
+    counts = _COUNT.match(ours), _COUNT.match(measured)
+    if counts[0] and counts[1]:
+        a, b = ([int((n or "0").replace(",", "")) for n in c.groups()] for c in counts if c)
+        return a[1] == b[1] and all(abs(x - y) <= a[1] / 10 for x, y in zip(a, b, strict=True))
+    try:
+        first, second = float(ours), float(measured)
+    except ValueError:
+        return False
+    return max(first, second) <= 2 * min(first, second)
+
+
+def stale(written: str, measured: str) -> list[str]:
+    """The cells of the checked columns that say something else than what is measured."""
+    old, new = columns(written), columns(measured)
+    found = []
+    for name in CHECKED:
+        for row, value in new[name].items():
+            there = old.get(name, {}).get(row, "nothing")
+            if not same(there, value, exactly=name == "fastsoftmax"):
+                found.append(f"{name}, {row}: the README has {there!r}, measured {value!r}")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the tables (0), or check them (0, or 1 where one is stale); 2 for a wrong call."""
+    parser = argparse.ArgumentParser(prog="python -m verification.readme", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="measure and compare, write nothing")
+    parser.add_argument("file", nargs="?", type=Path, default=Path("README.md"))
+    options = parser.parse_args(arguments)
+    try:
+        text = options.file.read_text()
+        for name in ("verification", "questions"):
+            between(text, name)
+    except (OSError, ValueError) as error:
+        print(f"cannot use {str(options.file)!r}: {error}", file=sys.stderr)
+        return 2
+    compared = CHECKED if options.check else COMPARED
+    missing = [f"{n} (needs {subjects.known()[n][1]})" for n in compared if subjects.known()[n][1]]
+    if missing:
+        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
+        return 2
+    table = to_markdown(verify(compared))
+    if options.check:
+        found = stale(between(text, "verification"), table)
+        print("\n".join(found) or "the README's table is as measured")
+        return 1 if found else 0
+    text = replaced(text, "verification", table)
+    today = datetime.datetime.now(datetime.UTC).date()
+    answers = questions.to_markdown() + f"\nMeasured {today}, with the versions above.\n"
+    options.file.write_text(replaced(text, "questions", answers))
+    print(f"tables written into {options.file}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

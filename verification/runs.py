@@ -1,0 +1,346 @@
+"""A run: subjects x checks, in processes of their own, to a report."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import platform
+import queue
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from verification import suites
+from verification.checks import CASE_SUITES
+from verification.isolation import TIME_LIMIT, Runner
+from verification.references import FUNCTIONS
+from verification.results import FAILED, SKIPPED, Finding, Report, Result, SubjectReport
+
+Progress = Callable[[str, float], None]
+
+
+def verify(
+    subjects: Sequence[str] = ("fastsoftmax",),
+    *,
+    suite: Sequence[str] = suites.DEFAULT,
+    function: Sequence[str] = (),
+    dtype: Sequence[str] = (),
+    convention: str = "",
+    target: str = "cpu",
+    seed: int = 0,
+    time_limit: float = TIME_LIMIT,
+    workers: int = 0,
+    progress: Progress = lambda description, share: None,
+) -> Report:
+    """Check subjects against high precision and SciPy.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+        Names of built-in subjects (see ``verification.subjects.known``) or ``module:callable``.
+    suite : sequence of str
+        Names of ``verification.suites.SUITES``; all but ``exhaustive`` by default.
+    function : sequence of str, optional
+        Of softmax, log_softmax and logsumexp (and exp, for ``exhaustive``); all that a subject
+        has by default. A ``module:callable`` is the first of them, softmax by default.
+    dtype : sequence of str, optional
+        Of float16, bfloat16, float32 and float64; all that a subject takes by default.
+    convention : str, optional
+        How a ``module:callable`` is told its axis: one of ``verification.subjects.CONVENTIONS``;
+        from its signature by default.
+    target : str
+        Where subjects compute: cpu.
+    seed : int
+        Of every random draw.
+    time_limit : float
+        Seconds that a subject may go without a sign of life.
+    workers : int
+        Processes at a time; one for each core, at most 2, by default.
+    progress : callable
+        Called with a description and the share that is done.
+
+    Returns
+    -------
+    Report
+        With a result for each check. What a subject does wrong is in it, never raised.
+
+    Examples
+    --------
+    >>> import verification
+    >>> report = verification.verify(["numpy_stable"], suite=["hard"], dtype=["float64"])
+    >>> report.holds
+    False
+    """
+    report = Report(
+        subjects=tuple(
+            _verify_one(
+                *(name, number == 0, suite, function, dtype, convention, target, seed),
+                *(time_limit, workers or min(2, os.cpu_count() or 1), progress),
+            )
+            for number, name in enumerate(subjects)
+        ),
+        suites=tuple(suite),
+        seed=seed,
+        target=target,
+        machine=machine(),
+        date=datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
+    )
+    return report
+
+
+def _verify_one(
+    name: str,
+    first: bool,
+    suite: Sequence[str],
+    functions: Sequence[str],
+    dtypes: Sequence[str],
+    convention: str,
+    target: str,
+    seed: int,
+    limit: float,
+    workers: int,
+    progress: Progress,
+) -> SubjectReport:
+    # The convention is for strangers; built-in subjects know theirs.
+    start = (name, convention if ":" in name else "", next(iter(functions), ""))
+    with contextlib.ExitStack() as stack:
+        runners = [stack.enter_context(Runner(*start, limit)) for _ in range(workers)]
+        progress(f"{name}: starting", 0.0)
+        described = runners[0].describe()
+        wrong = _cannot_run(name, described, functions, dtypes, target)
+        if "missing" in described:
+            return SubjectReport(name, "", (), (), tuple(wrong))
+        has = described["functions"]
+        used = tuple(f for f in (functions or (*FUNCTIONS, "exp")) if f in has)
+        asked = tuple(d for d in (dtypes or described["dtypes"]) if d in described["dtypes"])
+        if not used or not asked:
+            return SubjectReport(name, described["version"], used, asked, tuple(wrong))
+        requests = [
+            {
+                "suite": s,
+                "case": check.name,
+                "dtype": check.dtype,
+                "functions": tuple(f for f in used if f != "exp" or s == "exhaustive"),
+                "seed": seed,
+                "beside": first,
+            }
+            for s in suite
+            for check in suites.checks_of(s, asked)
+        ]
+        results = _run_all(name, runners, requests, progress)
+        results = _shorten_the_worst(name, runners, requests, results, progress)
+        lacking = [] if functions else _lacking(name, has, suite)
+        return SubjectReport(
+            name=name,
+            version=described["version"],
+            functions=tuple(f for f in used if f in FUNCTIONS),
+            dtypes=asked,
+            results=(*wrong, *lacking, *(r for found in results for r in found)),
+        )
+
+
+def _cannot_run(
+    name: str,
+    described: dict[str, Any],
+    functions: Sequence[str],
+    dtypes: Sequence[str],
+    target: str,
+) -> list[Result]:
+    """Findings about what was asked of a subject and it does not have."""
+
+    def failed(kind: str, message: str, function: str = "", dtype: str = "") -> Result:
+        finding = Finding(kind, message)
+        return Result("subject", kind, function, dtype, FAILED, finding=finding)
+
+    if "missing" in described:
+        kind = "lacks function" if "has no function" in described["missing"] else "import"
+        return [failed(kind, described["missing"])]
+    found = [
+        failed("lacks function", f"{name} has no {function}", function=function)
+        for function in functions
+        if function not in described["functions"]
+    ]
+    found += [
+        failed("type", f"{name} takes no {dtype}", dtype=dtype)
+        for dtype in dtypes
+        if dtype not in described["dtypes"]
+    ]
+    if target not in described["targets"]:
+        there = ", ".join(described["targets"])
+        found.append(failed("import", f"{name} has no target {target}; there is: {there}"))
+    return found
+
+
+def _lacking(name: str, has: Sequence[str], suite: Sequence[str]) -> list[Result]:
+    """What a subject does not have and nobody asked for by name: said, and not held against it."""
+    return [
+        Result("subject", "functions", f, "", SKIPPED, note=f"{name} has no {f}")
+        for f in FUNCTIONS
+        if f not in has and set(suite) - {"exhaustive"}
+    ]
+
+
+def _run_all(
+    name: str, runners: list[Runner], requests: list[dict[str, Any]], progress: Progress
+) -> list[list[Result]]:
+    """The results of requests in their order; each runner takes the next when it is free."""
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for index in range(len(requests)):
+        waiting.put(index)
+    results: list[list[Result]] = [[] for _ in requests]
+    shares = [0.0] * len(requests)
+
+    def work(runner: Runner) -> None:
+        while True:
+            try:
+                index = waiting.get_nowait()
+            except queue.Empty:
+                return
+            request = requests[index]
+            what = f"{name}: {request['suite']}"
+
+            def advance(share: float, index: int = index, what: str = what) -> None:
+                shares[index] = share
+                progress(what, sum(shares) / len(shares))
+
+            results[index] = runner.run(request, advance)
+            advance(1.0)
+
+    with concurrent.futures.ThreadPoolExecutor(len(runners)) as pool:
+        try:
+            for future in [pool.submit(work, runner) for runner in runners]:
+                future.result()
+        except BaseException:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.get_nowait()
+            for runner in runners:
+                runner.close()
+            raise
+    return results
+
+
+def _shorten_the_worst(
+    name: str,
+    runners: list[Runner],
+    requests: list[dict[str, Any]],
+    results: list[list[Result]],
+    progress: Progress,
+) -> list[list[Result]]:
+    """The worst failure of each suite, function, dtype and kind again, as short as it gets."""
+    worst: dict[tuple[str, ...], tuple[float, int]] = {}
+    for index, found in enumerate(results):
+        for result in found:
+            if result.suite not in CASE_SUITES or result.finding is None or result.ulp is None:
+                continue
+            key = (result.suite, result.function, result.dtype, result.finding.kind)
+            if key not in worst or result.ulp > worst[key][0]:
+                worst[key] = result.ulp, index
+    again = sorted({index for _, index in worst.values()})
+    if not again:
+        return results
+    chosen = [requests[i] | {"shorten": True} for i in again]
+    found_again = _run_all(f"{name}: shortening", runners, chosen, progress)
+    replaced = list(results)
+    for index, found in zip(again, found_again, strict=True):
+        # A crash on the way does not take the first answer away.
+        if len(found) == len(results[index]):
+            replaced[index] = found
+    return replaced
+
+
+def machine() -> dict[str, str]:
+    """The CPU, the vector width and threads of compiled code, and versions."""
+    facts = {
+        "cpu": platform.machine(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    try:
+        import llvmlite.binding as llvm
+        import numba
+
+        # What Numba generates code for, and from: NUMBA_CPU_NAME where it is set.
+        facts["cpu"] = numba.config.CPU_NAME or llvm.get_host_cpu_name()
+        features = numba.config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
+        widths = {"+avx512f": "512", "+avx": "256"}
+        enabled = set(features.split(","))
+        facts["vector_bits"] = next((w for f, w in widths.items() if f in enabled), "128")
+        facts["threads"] = str(numba.config.NUMBA_NUM_THREADS)
+    except ImportError:
+        facts["threads"] = str(os.cpu_count() or 1)
+    for package in ("numpy", "numba", "scipy", "mpmath"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            facts[package] = importlib.metadata.version(package)
+    return facts
+
+
+def repeat(
+    subject: str,
+    *,
+    suite: str,
+    case: str,
+    function: str,
+    dtype: str,
+    seed: int = 0,
+    convention: str = "",
+) -> Result:
+    """Run one check again, in this process, and print what it finds.
+
+    Raises
+    ------
+    KeyError
+        Where there is no such check, or the subject lacks the function.
+    """
+    from verification.subjects import load
+
+    request = {
+        "suite": suite,
+        "case": case,
+        "dtype": dtype,
+        "functions": (function,),
+        "seed": seed,
+        "shorten": True,
+    }
+    found = suites.run(load(subject, convention, function), request, lambda share: None)
+    if not found:
+        raise KeyError(f"{subject} has no {function} in this check")
+    (result,) = found
+    print(f"{subject} {suite} {case} {function} {dtype}: {result.status}")
+    details = dataclasses.asdict(result.finding) if result.finding else {}
+    for key, value in {"ulp": result.ulp, "bound": result.bound, **details}.items():
+        if value not in (None, "", ()):
+            print(f"  {key:9}{value}")
+    return result
+
+
+def measure(
+    subject: str, function: str, values: Sequence[str], dtype: str, *, convention: str = ""
+) -> float:
+    """The error in ULP of a subject on one row of logits, given in hexadecimal; printed too.
+
+    Examples
+    --------
+    >>> import verification
+    >>> error = verification.measure("fastsoftmax", "softmax", ["0x1p+1", "-0x1p+0"], "float64")
+    >>> error < 2
+    True
+    """
+    import numpy as np
+
+    from verification.cases import dtype_of
+    from verification.checks import row_error
+    from verification.subjects import load
+
+    row = np.array([float.fromhex(v) for v in values]).astype(dtype_of(dtype))
+    error, _, result, exact = row_error(load(subject, convention, function), function, row)
+    from verification.errors import rounded
+
+    with np.printoptions(precision=20):
+        print(f"got      {result}")
+        print(f"expected {rounded(exact, dtype)}")
+    print(f"off by {error:.6g} ULP")
+    return error

@@ -1,0 +1,414 @@
+"""What is verified: any softmax, log_softmax or logsumexp that can be called from Python.
+
+A subject's functions take ``(x, axis, **options)`` and return a NumPy array, whatever the library
+behind them looks like. Options are ``out``, ``where`` and ``temperature``, those that it has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from verification import implementations
+from verification.errors import FORMATS, PROMISE, Bound
+from verification.exact import Array
+from verification.references import FUNCTIONS
+
+Axis = int | tuple[int, ...] | None
+Function = Callable[..., Any]
+Gradient = Callable[[str, Array, Array], Array]
+
+OPTIONS = ("out", "where", "temperature")
+# How a callable is told which axis the classes are on. ``axis`` and ``dim`` are keywords;
+# ``last``, ``first`` and ``rows`` move the axis there, ``rows`` in a matrix; ``whole`` passes the
+# array as it is.
+CONVENTIONS = ("axis", "dim", "last", "first", "rows", "whole")
+
+
+class Missing(Exception):
+    """A subject that is not there: the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An implementation and how it is called."""
+
+    name: str
+    version: str
+    functions: Mapping[str, Function]
+    options: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    # Whether it is given the caller's array as it is: strides, byte order, integers and all.
+    takes_arrays: bool = True
+    any_axis: bool = True  # tuples of axes, and None for all of them
+    convention: str = ""  # of a ``module:callable``
+    # The functions with their own signatures, where those are SciPy's or more.
+    originals: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    gradient: Gradient | None = None
+    bounds: Mapping[tuple[str, str], Bound] = field(default_factory=dict)
+    targets: tuple[str, ...] = ("cpu",)
+
+    def bound(self, function: str, dtype: str) -> Bound:
+        """What the subject is held to: its own documentation, or this project's promise."""
+        return self.bounds.get((function, dtype), PROMISE)
+
+    def plain(self, function: str) -> Callable[..., Any]:
+        """The function as SciPy's tests call it: lists and numbers, axis=None by default."""
+        if function in self.originals:
+            return self.originals[function]
+        call = self.functions[function]
+        return lambda x, axis=None, **options: call(np.asarray(x), axis, **options)
+
+
+def load(name: str, convention: str = "", function: str = "") -> Subject:
+    """The subject of that name, or of ``module:callable``.
+
+    What ``module:attribute`` names may also be a `Subject`, which tells more than a callable.
+
+    Raises
+    ------
+    Missing
+        Where it, or what it needs, cannot be imported.
+    """
+    if ":" in name:
+        return _from_callable(name, convention, function or "softmax")
+    try:
+        return _KNOWN[name].load()
+    except Missing:
+        raise
+    except Exception as error:  # a broken installation is a finding, not the end of the run
+        raise Missing(f"{name} cannot be imported: {type(error).__name__}: {error}") from None
+
+
+def is_known(name: str) -> bool:
+    """Whether the name is a built-in subject's or reads ``module:callable``."""
+    if name in _KNOWN:
+        return True
+    module, colon, attribute = name.partition(":")
+    return bool(colon and module and attribute and not any(c.isspace() for c in name))
+
+
+def known() -> dict[str, tuple[str, str]]:
+    """Each built-in subject: what it is, and the modules that it lacks ('' if it is there)."""
+    return {
+        name: (
+            entry.description,
+            ", ".join(m for m in entry.needs if importlib.util.find_spec(m) is None),
+        )
+        for name, entry in _KNOWN.items()
+    }
+
+
+# --- adapters of the axis --------------------------------------------------------------------
+
+
+def _rows_last(x: Array, axis: Axis) -> tuple[Array, tuple[int, ...], tuple[int, ...]]:
+    """A view with the reduced axes flattened into the last, their numbers, and their shape."""
+    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(a % x.ndim for a in axes) if x.ndim else ()
+    moved = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim))
+    kept = moved.shape[: x.ndim - len(axes)]
+    if len(axes) == 1:
+        return moved, axes, kept
+    return moved.reshape(*kept, int(np.prod(moved.shape[len(kept) :]))), axes, kept
+
+
+def _back(result: Array, x: Array, axes: tuple[int, ...], kept: tuple[int, ...]) -> Array:
+    if result.size != x.size or result.ndim <= len(kept):
+        return result
+    moved_shape = (*kept, *(x.shape[a] for a in axes))
+    return np.moveaxis(result.reshape(moved_shape), range(x.ndim - len(axes), x.ndim), axes)
+
+
+def by_convention(call: Callable[..., Any], convention: str, function: str) -> Function:
+    """``call`` as ``(x, axis, **options)``."""
+    if convention in ("axis", "dim"):
+        return lambda x, axis, **options: call(x, **{convention: axis}, **options)
+    if convention == "whole":
+        return lambda x, axis, **options: call(x, **options)
+
+    def moved(x: Array, axis: Axis, **options: Any) -> Array:
+        last, axes, kept = _rows_last(x, axis)
+        if convention == "first":
+            result = np.asarray(call(np.moveaxis(last, -1, 0), **options))
+            if function != "logsumexp" and result.ndim == last.ndim:
+                result = np.moveaxis(result, 0, -1)
+        elif convention == "rows":
+            flat = last.reshape(-1, last.shape[-1])
+            result = np.asarray(call(flat, **options))
+            result = result.reshape(last.shape if function != "logsumexp" else kept)
+        else:
+            result = np.asarray(call(last, **options))
+        return result if function == "logsumexp" else _back(result, x, axes, kept)
+
+    return moved
+
+
+def _from_callable(name: str, convention: str, function: str) -> Subject:
+    module_name, _, attribute = name.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:  # as for "python -m": people name modules of the folder they are in
+        sys.path.insert(0, here)
+    try:
+        call: Any = importlib.import_module(module_name)
+    except BaseException as error:  # whatever a stranger's module does on import
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise Missing(
+            f"{module_name} cannot be imported: {type(error).__name__}: {error}"
+        ) from None
+    version = str(getattr(call, "__version__", ""))
+    for part in attribute.split("."):
+        call = getattr(call, part, None)
+    if isinstance(call, Subject):  # described by its author: several functions, options, bounds
+        return dataclasses.replace(call, name=name)
+    if not callable(call):
+        raise Missing(f"{module_name} has no function {attribute!r}")
+    try:
+        parameters = frozenset(inspect.signature(call).parameters)
+    except (TypeError, ValueError):
+        parameters = frozenset({"axis"})
+    if not convention:
+        convention = next((word for word in ("axis", "dim") if word in parameters), "last")
+    return Subject(
+        name=name,
+        version=version,
+        functions={function: by_convention(call, convention, function)},
+        # A mask or a result cannot be handed on where the axes are moved.
+        options={
+            function: parameters
+            & set(OPTIONS if convention in ("axis", "dim") else ("temperature",))
+        },
+        any_axis=convention not in ("axis", "dim", "whole"),
+        convention=convention,
+        originals={function: call} if convention == "axis" else {},
+    )
+
+
+# --- the built-in subjects -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Known:
+    description: str
+    load: Callable[[], Subject]
+    needs: tuple[str, ...] = ()
+
+
+def _fastsoftmax() -> Subject:
+    import fastsoftmax
+
+    source = "the docstring of fastsoftmax.{}"
+    bounds = {
+        (function, dtype): Bound(ulp, source.format(function))
+        for function, claimed in {
+            "softmax": (0.51, 0.51, 1.7, 1.95),
+            "log_softmax": (0.51, 0.51, 0.6, 1.1),
+            "logsumexp": (0.51, 0.51, 0.6, 1.1),
+        }.items()
+        for dtype, ulp in zip(FORMATS, claimed, strict=True)
+    }
+    normalized = frozenset(OPTIONS)
+    return Subject(
+        name="fastsoftmax",
+        version=fastsoftmax.__version__,
+        functions={name: _keyword(getattr(fastsoftmax, name)) for name in FUNCTIONS},
+        options={
+            "softmax": normalized,
+            "log_softmax": normalized,
+            "logsumexp": normalized - {"temperature"},
+        },
+        dtypes=tuple(FORMATS),
+        bounds=bounds,
+        originals={name: getattr(fastsoftmax, name) for name in FUNCTIONS},
+    )
+
+
+def _keyword(call: Callable[..., Any]) -> Function:
+    return by_convention(call, "axis", "")
+
+
+def _scipy() -> Subject:
+    import scipy.special
+
+    return Subject(
+        name="scipy",
+        version=scipy.__version__,
+        functions={name: _keyword(getattr(scipy.special, name)) for name in FUNCTIONS}
+        | {"exp": _elementwise(np.exp)},
+        dtypes=("float16", "float32", "float64"),
+        originals={name: getattr(scipy.special, name) for name in FUNCTIONS},
+    )
+
+
+def _elementwise(call: Callable[..., Any]) -> Function:
+    return lambda x, axis=None: call(x)
+
+
+def _numpy(name: str, convention: str, **more: Any) -> Callable[[], Subject]:
+    def load_it() -> Subject:
+        call = by_convention(getattr(implementations, name), convention, "softmax")
+        return Subject(
+            name=name,
+            version=np.__version__,
+            functions={"softmax": call, "exp": _elementwise(np.exp)},
+            dtypes=("float16", "float32", "float64"),
+            **more,
+        )
+
+    return load_it
+
+
+def _torch() -> Subject:
+    import torch
+
+    names = {name: getattr(torch, name) for name in FUNCTIONS}
+
+    def tensor(x: Array) -> Any:
+        x = np.ascontiguousarray(x)
+        if not x.flags.writeable:
+            x = x.copy()
+        if x.dtype.name == "bfloat16":
+            return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(x)
+
+    def array(t: Any, like: Array) -> Array:
+        if t.dtype == torch.bfloat16:
+            return np.asarray(t.view(torch.int16).numpy().view(like.dtype))
+        return np.asarray(t.numpy())
+
+    def adapted(name: str) -> Function:
+        return lambda x, axis: array(names[name](tensor(x), dim=axis), x)
+
+    def gradient(name: str, x: Array, weights: Array) -> Array:
+        t = tensor(x).requires_grad_()
+        names[name](t, dim=-1).backward(tensor(weights))
+        return np.asarray(t.grad.numpy())
+
+    return Subject(
+        name="torch",
+        version=torch.__version__,
+        functions={name: adapted(name) for name in FUNCTIONS}
+        | {"exp": lambda x, axis=None: array(torch.exp(tensor(x)), x)},
+        dtypes=tuple(FORMATS),
+        takes_arrays=False,
+        any_axis=False,
+        gradient=gradient,
+    )
+
+
+def _jax() -> Subject:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    names = {
+        "softmax": jax.jit(jax.nn.softmax, static_argnames="axis"),
+        "log_softmax": jax.jit(jax.nn.log_softmax, static_argnames="axis"),
+        "logsumexp": jax.jit(jax.nn.logsumexp, static_argnames="axis"),
+    }
+    exp = jax.jit(jax.numpy.exp)
+
+    def adapted(name: str) -> Function:
+        return lambda x, axis: np.asarray(names[name](x, axis=axis))
+
+    def gradient(name: str, x: Array, weights: Array) -> Array:
+        _, pull = jax.vjp(lambda v: names[name](v, axis=-1), x)
+        return np.asarray(pull(jax.numpy.asarray(weights))[0])
+
+    return Subject(
+        name="jax",
+        version=jax.__version__,
+        functions={name: adapted(name) for name in FUNCTIONS}
+        | {"exp": lambda x, axis=None: np.asarray(exp(x))},
+        dtypes=tuple(FORMATS),
+        takes_arrays=False,
+        gradient=gradient,
+    )
+
+
+def _onnxruntime() -> Subject:
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    operators: dict[str, tuple[str, dict[str, Any]]] = {
+        "softmax": ("Softmax", {"axis": -1}),
+        "log_softmax": ("LogSoftmax", {"axis": -1}),
+        "logsumexp": ("ReduceLogSumExp", {"axes": [-1], "keepdims": 0}),
+        "exp": ("Exp", {}),
+    }
+    kinds = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    sessions: dict[tuple[str, str], Any] = {}
+
+    def session(function: str, dtype: str) -> Any:
+        if (function, dtype) not in sessions:
+            operator, attributes = operators[function]
+            result = ["rows"] if function == "logsumexp" else ["rows", "columns"]
+            graph = helper.make_graph(
+                [helper.make_node(operator, ["x"], ["y"], **attributes)],
+                function,
+                [helper.make_tensor_value_info("x", kinds[dtype], ["rows", "columns"])],
+                [helper.make_tensor_value_info("y", kinds[dtype], result)],
+            )
+            model = helper.make_model(
+                graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8
+            )
+            sessions[function, dtype] = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        return sessions[function, dtype]
+
+    def adapted(function: str) -> Function:
+        def call(x: Array) -> Array:
+            x = np.ascontiguousarray(x)
+            return np.asarray(session(function, x.dtype.name).run(None, {"x": x})[0])
+
+        return by_convention(call, "rows", function)
+
+    return Subject(
+        name="onnxruntime",
+        version=onnxruntime.__version__,
+        functions={name: adapted(name) for name in FUNCTIONS},
+        takes_arrays=False,
+    )
+
+
+def _sklearn() -> Subject:
+    import sklearn
+    from sklearn.utils.extmath import softmax
+
+    return Subject(
+        name="sklearn",
+        version=sklearn.__version__,
+        functions={"softmax": by_convention(softmax, "rows", "softmax")},
+    )
+
+
+_KNOWN = {
+    "fastsoftmax": _Known("this project's functions", _fastsoftmax, ("fastsoftmax",)),
+    "scipy": _Known("scipy.special", _scipy, ("scipy",)),
+    "numpy_naive": _Known("exp(x) / sum(exp(x), axis=0)", _numpy("numpy_naive", "first")),
+    "numpy_global_max": _Known(
+        "maximum and sum over the whole array",
+        _numpy("numpy_global_max", "whole"),
+    ),
+    "numpy_stable": _Known("maximum and sum along the axis", _numpy("numpy_stable", "axis")),
+    "numpy_rows": _Known("the same with axis=1, for matrices only", _numpy("numpy_rows", "last")),
+    "numpy_overwriting": _Known(
+        "the same with axis=1, written into its argument", _numpy("numpy_overwriting", "last")
+    ),
+    "torch": _Known("torch on the CPU", _torch, ("torch",)),
+    "jax": _Known("jax.nn, jitted", _jax, ("jax",)),
+    "onnxruntime": _Known("its operators on the CPU", _onnxruntime, ("onnxruntime", "onnx")),
+    "sklearn": _Known("sklearn.utils.extmath.softmax", _sklearn, ("sklearn",)),
+}
