@@ -16,7 +16,7 @@ _FAR = 1 << 20
 
 @dataclass(frozen=True)
 class Exact:
-    """(high + low) * 2**exponent, elementwise, with abs(high) in [1, 2), or 0, infinite or NaN.
+    """(high + low) * 2**exponent, elementwise: abs(high + low) in [1, 2), or 0, infinite or NaN.
 
     The exponent stands apart, so that results far below the smallest number of any format keep
     all their bits.
@@ -34,9 +34,11 @@ class Exact:
         )
         finite = np.isfinite(high)
         mantissa, power = np.frexp(np.where(finite, high, 0.0))
-        power = power - 1
+        # Just below a power of 2 the exponent is the smaller one, and high is 2.
+        below = (np.abs(mantissa) == 0.5) & (low * mantissa < 0)
+        power = power - 1 - below
         return cls(
-            np.where(finite, 2 * mantissa, high),
+            np.where(finite, np.where(below, 4, 2) * mantissa, high),
             np.where(finite, np.ldexp(low, -power), 0.0),
             np.where(finite & (high != 0), exponent + power, 0).astype(np.int64),
         )
@@ -80,4 +82,5 @@ class Exact:
     def mpf(self, index: Any) -> mpmath.mpf:
         """One of the numbers, for mpmath."""
         high, low = float(self.high[index]), float(self.low[index])
-        return mpmath.ldexp(mpmath.mpf(high) + mpmath.mpf(low), int(self.exponent[index]))
+        with mpmath.workprec(200):
+            return mpmath.ldexp(mpmath.mpf(high) + mpmath.mpf(low), int(self.exponent[index]))

@@ -109,8 +109,8 @@ def _two_class_piece(subject: Subject, piece: int) -> dict[str, Counts]:
     rows = np.zeros((PIECE, 2), np.float32)
     rows[:, 0] = x
     got = call(subject, "softmax", rows, -1)
-    wide = x.astype(np.float64)
     with np.errstate(all="ignore"):
+        wide = x.astype(np.float64)  # signalling NaN among them
         small = np.exp(-np.abs(wide))
         large = 1 / (1 + small)
         small = small * large

@@ -244,11 +244,12 @@ def _piece(x: Array, temperature: Array) -> Truth:
 
     # The same for logsumexp where the largest logit is 0; tiny ones are scaled up before adding,
     # and huge ones down.
-    shift = _over((top[:, 0] * scale[:, 0], np.zeros(len(x))), temperature[:, 0])
-    lift = np.where(np.abs(shift[0]) < 2.0**-700, 300, 0)
+    top_row = top[:, 0] * scale[:, 0]
+    lift = np.where(np.abs(top_row) < 2.0**-700, 300, 0)
+    shift = _over((np.ldexp(top_row, lift), np.zeros(len(x))), temperature[:, 0])
     raised = _scaled_by((log_exact.high, log_exact.low), log_exact.exponent + lift)
     raised = raised[0] * scale[:, 0], raised[1] * scale[:, 0]
-    summed = dd.add(_scaled_by(shift, lift), raised)
+    summed = dd.add(shift, raised)
     at_zero = shift[0] == 0
     above = Exact.of(summed[0], summed[1], np.where(scale[:, 0] == 1, 0, 100) - lift)
     logsumexp = Exact(
@@ -260,7 +261,7 @@ def _piece(x: Array, temperature: Array) -> Truth:
         softmax=Exact(*found[:3]),
         log_softmax=Exact(*found[3:6]),
         logsumexp=logsumexp,
-        shift=shift[0] / scale[:, 0],
+        shift=np.ldexp(shift[0], -lift) / scale[:, 0],
         distance=found[6],
         log_total=log[0],
         has_infinity=np.zeros(len(x), bool),

@@ -1,0 +1,311 @@
+"""The verification as people run it: exit statuses, findings, formats, isolation."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import verification
+from verification import exhaustive, readme, subjects, suites
+from verification.__main__ import main
+from verification.checks import Task
+from verification.results import SCHEMA
+
+TESTS = Path(__file__).parent
+QUICK = ["--suite", "hard", "--dtype", "float64", "--function", "softmax"]
+
+
+def of(*names, **options):
+    """A small report."""
+    options = {"suite": ["extremes"], "dtype": ["float64"], "function": ["softmax"]} | options
+    return verification.verify(names, **options)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return of("fastsoftmax", "numpy_naive", suite=["random", "extremes", "scipy"])
+
+
+# --- wrong calls -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nosuch"], "'nosuch'; there is: fastsoftmax, scipy"),
+        (["--suite", "edge"], "'edge'; there is: extremes, edges"),
+        (["--function", "sigmoid"], "'sigmoid'; there is: softmax"),
+        (["--dtype", "float8"], "'float8'; there is: float16"),
+        (["--target", "tpu"], "'tpu'; there is: cpu"),
+        (["--target", "cuda"], "'cuda' in this version; there is: cpu"),
+        (["--format", "pdf"], "'pdf'; there is: terminal"),
+        (["--axis", "middle"], "'middle'; there is: axis"),
+        (["--seed", "-1"], "--seed must not be negative, got -1"),
+        (["--seed", "x"], "invalid int value: 'x'"),
+        (["--time-limit", "0"], "--time-limit must be positive, got 0"),
+        (["-o", "no/such/folder/file"], "no/such/folder/file"),
+        (["--nosuch"], "--nosuch"),
+        (["a:b", "--function", "softmax", "logsumexp"], "one function"),
+        (["not a:name"], "'not a:name'"),
+    ],
+)
+def test_a_wrong_call_is_one_line_that_says_what_there_is(arguments, named, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert named in err
+    assert len(err.splitlines()) == 1
+
+
+def test_list_shows_subjects_and_suites(capsys):
+    assert main(["--list"]) == 0
+    out = capsys.readouterr().out
+    for name in (*subjects.known(), *suites.SUITES):
+        assert name in out
+
+
+# --- runs ------------------------------------------------------------------------------------
+
+
+def test_fastsoftmax_holds_and_others_do_not(tmp_path, capsys):
+    assert main(["fastsoftmax", *QUICK, "-o", str(tmp_path / "a.txt")]) == 0
+    assert main(["numpy_stable", *QUICK]) == 1
+    out = capsys.readouterr().out
+    assert "verification.measure('numpy_stable', 'softmax'" in out
+    assert "checks hold" in (tmp_path / "a.txt").read_text()
+
+
+def test_a_reproduction_repeats_the_failure(capsys):
+    (subject,) = of("numpy_stable", suite=["hard"]).subjects
+    lines = [r.finding.python for r in subject.failures if "measure(" in r.finding.python]
+    assert lines
+    for line in lines:
+        names = {}
+        exec(line.replace("; ", "; error = ", 1), names)
+        assert names["error"] > 2
+    (again,) = (r for r in subject.failures if r.case == "search_of_9_logits")
+    repeated = verification.repeat(
+        "numpy_stable",
+        suite="hard",
+        case="search_of_9_logits",
+        function="softmax",
+        dtype="float64",
+    )
+    assert repeated.ulp == again.ulp
+
+
+def test_what_a_stranger_does_wrong_is_a_finding_and_the_run_goes_on():
+    report = of(
+        *("nomodule:softmax", "planted:nosuch", "planted:aborts", "planted:no_shift"),
+        suite=["edges"],
+    )
+    missing, lacking, aborting, plain = report.subjects
+    assert [r.finding.kind for r in missing.failures] == ["import"]
+    assert [r.finding.kind for r in lacking.failures] == ["lacks function"]
+    crashes = {r.case: r.finding.message for r in aborting.failures}
+    assert set(crashes) == {"ties_7", "length_7"}
+    assert all("signal 6" in message for message in crashes.values())
+    assert len(aborting.results) > 150
+    assert not plain.holds
+
+
+def test_a_hang_ends_at_the_time_limit():
+    (subject,) = of("planted:hangs", suite=["edges"], time_limit=5).subjects
+    hangs = {r.case: r.finding for r in subject.failures}
+    assert set(hangs) == {"ties_7", "length_7"}
+    assert {f.kind for f in hangs.values()} == {"time limit"}
+
+
+def test_a_function_that_was_asked_for_and_is_not_there():
+    (subject,) = of("sklearn", function=["logsumexp"]).subjects
+    assert [r.finding.message for r in subject.failures] == ["sklearn has no logsumexp"]
+    (subject,) = of("sklearn", function=[], dtype=["float32"]).subjects
+    notes = {r.note for r in subject.results if r.status == "not applicable"}
+    assert "sklearn has no log_softmax" in notes
+
+
+@pytest.mark.parametrize("convention", ["", "axis", "last"])
+def test_a_callable_from_the_folder_people_are_in(convention, tmp_path):
+    signature = "x" if convention == "last" else "x, axis=-1"
+    axis = "-1" if convention == "last" else "axis"
+    tmp_path.joinpath("mine.py").write_text(
+        "import numpy as np\n"
+        f"def soft({signature}):\n"
+        "    x = x.astype(np.longdouble)\n"
+        f"    e = np.exp(x - x.max(axis={axis}, keepdims=True))\n"
+        f"    return (e / e.sum(axis={axis}, keepdims=True)).astype(np.float32)\n"
+    )
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "verification", "mine:soft", "--suite", "random"),
+            *("--dtype", "float32", *(["--axis", convention] if convention else [])),
+        ],
+        env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "mine:soft: all" in run.stdout
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("verification.__main__.verify", interrupted)
+    assert main([]) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# --- formats ---------------------------------------------------------------------------------
+
+
+def test_json_is_the_same_but_for_its_date_and_comes_back(report):
+    text = verification.to_json(report)
+    assert verification.from_json(text) == report
+    again = of("fastsoftmax", "numpy_naive", suite=["random", "extremes", "scipy"])
+    without_date = [re.sub('"date": ".*"', "", t) for t in (text, verification.to_json(again))]
+    assert without_date[0] == without_date[1]
+    document = json.loads(text)
+    for key in (*document, *document["subjects"][0], *document["subjects"][1]["results"][3]):
+        assert re.search(rf"\b{key}\b", SCHEMA), key
+    with pytest.raises(ValueError, match="schema 1"):
+        verification.from_json("[]")
+
+
+def test_results_say_where_their_bounds_come_from_and_what_they_are(report):
+    measured = [r for r in report.subjects[0].results if r.ulp is not None]
+    assert measured
+    assert {r.source for r in measured} == {"the docstring of fastsoftmax.softmax"}
+    assert {r.bound for r in measured} == {1.95}
+    assert all("lower bound" in r.evidence for r in measured)
+    assert "2 ULP" in report.subjects[1].failures[0].source
+    beside = [r.scipy for r in report.subjects[0].results if r.scipy]
+    assert max(entry["float64"] for entry in beside) > 2  # SciPy and the truth disagree
+
+
+def test_markdown_and_terminal(report, capsys):
+    from rich.console import Console
+
+    from verification.report import to_markdown, to_terminal
+
+    table = to_markdown(report)
+    columns = readme.columns(table)
+    assert columns["fastsoftmax"]["`extremes`: checks that hold"].split(" of ")[0] != "0"
+    assert "wrong" in columns["numpy_naive"]["`extremes`: checks that hold"]
+    to_terminal(report, Console(width=100))
+    out = capsys.readouterr().out
+    for word in ("fastsoftmax 0", "numpy_naive", "repeat", "values", "expected", "bound", "SciPy"):
+        assert word in out
+
+
+def test_html_is_one_file_that_needs_nothing_else(report, tmp_path):
+    from verification.html import to_html
+
+    text = to_html(report)
+    assert text == to_html(report)
+    assert text.count("<svg") >= 5
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", text)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert "prefers-color-scheme" in text
+    assert "numpy_naive" in text
+    assert 'name="viewport"' in text
+
+
+def test_reports_escape_what_subjects_say():
+    from verification.html import to_html
+
+    finding = verification.Finding("wrong", "<script>alert(1)</script> [red]", got="<b>")
+    result = verification.Result("hard", "<i>", "softmax", "float32", "failed", finding=finding)
+    subject = verification.SubjectReport("a:<b>", "<1>", ("softmax",), ("float32",), (result,))
+    report = verification.Report((subject,), ("hard",), 0, "cpu", {"cpu": "<c>"}, "2026-01-01")
+    text = to_html(report)
+    assert "<script>alert" not in text
+    assert "a:<b>" not in text
+
+
+# --- the README's tables ---------------------------------------------------------------------
+
+TABLE = "| | fastsoftmax 1 | scipy 2 | torch 3 |\n|---|---|---|---|\n| a | {} | {} | 7.00 |\n"
+
+
+@pytest.mark.parametrize(
+    ("ours", "scipys", "cells"),
+    [
+        ("1.46", "43", 0),
+        ("1.46", "60", 0),  # other vectors than ours
+        ("1.46", "99", 1),
+        ("1.47", "43", 1),  # our bits are the same everywhere
+        ("wrong", "wrong", 2),
+    ],
+)
+def test_a_stale_column_is_found(ours, scipys, cells):
+    assert len(readme.stale(TABLE.format(ours, scipys), TABLE.format("1.46", "43"))) == cells
+
+
+def test_counts_may_differ_a_little_in_scipys_column_alone():
+    assert readme.same("250 of 297, 3 wrong", "252 of 297, 3 wrong", exactly=False)
+    assert not readme.same("250 of 297, 3 wrong", "252 of 297, 3 wrong", exactly=True)
+    assert not readme.same("250 of 297", "150 of 297", exactly=False)
+    assert not readme.same("250 of 297", "250 of 300", exactly=False)
+
+
+def test_a_table_goes_between_its_markers():
+    text = "before\n<!-- verification -->\nold\n<!-- /verification -->\nafter\n"
+    new = readme.replaced(text, "verification", "new\n")
+    assert new == "before\n<!-- verification -->\nnew\n<!-- /verification -->\nafter\n"
+    with pytest.raises(ValueError, match="questions"):
+        readme.between(text, "questions")
+
+
+# --- every float32, in part ------------------------------------------------------------------
+
+
+def test_pieces_of_the_exhaustive_suite():
+    subject = subjects.load("fastsoftmax")
+    bits = [0x3F80_0000, 0xC18A_0000, 0xC2A0_0000, 0x7F80_0000, 0x0000_0000]
+    total = {}
+    for first in bits:
+        exhaustive._merge(total, exhaustive._two_class_piece(subject, first // exhaustive.PIECE))
+    assert set(total) == {"first", "second", "exp alone"}
+    assert sum(sum(c.counts) for c in total.values()) == 2 * len(bits) * exhaustive.PIECE
+    assert all(c.counts[2:] == [0, 0] and c.worst < 1.7 for c in total.values())
+
+
+def test_the_exhaustive_count_sees_each_kind_of_error():
+    x = exhaustive.inputs(0x3F80_0000 // exhaustive.PIECE)[:5].copy()
+    true = np.exp(x.astype(np.float64))
+    right = true.astype(np.float32)
+    right[1] = np.nextafter(right[1], np.float32(9))
+    right[2] += 2 * np.spacing(right[2])
+    right[3] = np.nan
+    found = exhaustive.count(right, true, "exp", x)
+    assert found.counts == [2, 1, 1, 1]
+    assert found.worst == np.inf
+    assert found.at == x[3].view(np.uint32)
+
+
+def test_mpmath_decides_where_float64_leaves_the_rounding_open():
+    # exp(x) is 2**-24.4 ULP from the middle here; the truth is passed with the error it may have
+    x = np.array([1.0], np.float32)
+    middle = np.float64(np.float32(np.e)) + np.float64(np.spacing(np.float32(np.e))) / 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exhaustive, "_exact", lambda decide, x: middle - 1e-9)
+        below = exhaustive.count(np.array([np.e], np.float32), np.array([middle]), "exp", x)
+        patch.setattr(exhaustive, "_exact", lambda decide, x: middle + 1e-9)
+        above = exhaustive.count(np.array([np.e], np.float32), np.array([middle]), "exp", x)
+    assert below.counts == [1, 0, 0, 0]
+    assert above.counts == [0, 1, 0, 0]
+
+
+def test_exp_is_not_asked_of_a_subject_without_one():
+    (result,) = exhaustive.exponential(subjects.load("fastsoftmax"), Task(("softmax",)))
+    assert result.status == "not applicable"
+    assert "no public exponential" in result.note
