@@ -5,6 +5,17 @@ import os
 import shutil
 import tempfile
 
-_cache = tempfile.mkdtemp(prefix="fastsoftmax-tests-")
-atexit.register(shutil.rmtree, _cache, ignore_errors=True)
-os.environ["NUMBA_CACHE_DIR"] = _cache  # for this process and those that tests start
+import pytest
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.mkdtemp(prefix="fastsoftmax-tests-")
+    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+    # For this process and all that it starts: pytest's workers, and what tests run.
+    os.environ["NUMBA_CACHE_DIR"] = _cache
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Benchmarks have the machine to themselves."""
+    if config.getoption("benchmark_enable") and hasattr(config.option, "numprocesses"):
+        config.option.numprocesses = 0

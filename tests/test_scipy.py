@@ -1,48 +1,25 @@
 """SciPy's own test file, shipped in its wheel, against our functions."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import pytest
 
-import scipy.special
-
-import fastsoftmax
+from verification import scipy_suite
+from verification.checks import Task
+from verification.references import FUNCTIONS
+from verification.subjects import load
 
 
-def test_scipys_own_tests_pass_and_reach_our_functions(tmp_path):
-    package = Path(scipy.__file__).parent
-    tests = package / "special" / "tests"
-    # log_softmax had a file of its own until SciPy 1.16.
-    names = ("test_logsumexp.py", "test_log_softmax.py")
-    chosen = [str(tests / name) for name in names if (tests / name).exists()]
-    report = tmp_path / "report.json"
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "scipy_plugin"),
-            *("-c", os.devnull, "--rootdir", str(package), "-p", "no:cacheprovider"),
-            *chosen,
-        ],
-        env=os.environ
-        | {
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).parent), str(Path(fastsoftmax.__file__).parent.parent)]
-            ),
-            "SCIPY_REPORT": str(report),
-        },
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout
-    outcome = json.loads(report.read_text())
-    assert outcome["other"] == []  # nothing failed, nothing was skipped
-    # Every test but the one of a private helper of SciPy's called one of our functions.
-    assert set(outcome["without a call"]) <= {"test_wrap_radians", "test_wrap_radians[numpy]"}
-    # 61 tests in SciPy 1.15, 407 in 1.17
-    assert outcome["passed"] >= 61, outcome
-    assert outcome["calls"]["logsumexp"] >= 60
-    assert outcome["calls"]["softmax"] >= 11
-    assert outcome["calls"]["log_softmax"] >= 8
+def test_scipys_own_tests_pass_and_reach_our_functions():
+    results = scipy_suite.run_suite(load("fastsoftmax"), Task(FUNCTIONS))
+    assert [r.status for r in results] == ["held"] * 3, [r.finding for r in results]
+    assert [r.function for r in results] == list(FUNCTIONS)
+    assert not any("does not have" in r.note for r in results)  # nothing was left out
+    # 61 tests in SciPy 1.15, 407 in 1.17, one of them of a private helper of SciPy's
+    assert [r.elements >= least for r, least in zip(results, (5, 8, 40), strict=True)] == [True] * 3
+    assert sum(r.elements for r in results) >= 60
+
+
+@pytest.mark.parametrize("name", ["planted:no_shift", "planted:rows_of_minus_infinity_are_zeros"])
+def test_scipys_own_tests_can_fail(name):
+    (result,) = scipy_suite.run_suite(load(name), Task(("softmax",)))
+    assert result.status == "failed"
+    assert "test_" in result.finding.message

@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -123,8 +122,9 @@ def _check(options: argparse.Namespace) -> None:
         raise _Refused("no subject has the target 'cuda' in this version; there is: cpu")
     if any(":" in name for name in options.subjects) and len(options.function) > 1:
         raise _Refused("a module:callable is one function: name one --function")
-    if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
-        raise _Refused(f"cannot write {str(options.out)!r}: not a file in a folder that exists")
+    out = options.out
+    if out is not None and (not out.parent.is_dir() or (out.exists() and not out.is_file())):
+        raise _Refused(f"cannot write {str(out)!r}: not a file in a folder that exists")
 
 
 def _run(options: argparse.Namespace) -> Report:
@@ -183,11 +183,12 @@ def _write(report: Report, options: argparse.Namespace) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is there when it is whole, or not at all."""
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=".verification-", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-        os.replace(file.name, path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise _Refused(f"cannot write {str(path)!r}: {error.strerror}") from None
 
