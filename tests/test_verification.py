@@ -315,6 +315,17 @@ def test_mpmath_decides_where_float64_leaves_the_rounding_open():
     assert above.counts == [0, 1, 0, 0]
 
 
+def test_the_kernels_exponential_is_within_an_ulp_wherever_float32_has_one():
+    # In part; `PYTHONPATH=tests python -m verification kernel_exponential:exp --function exp
+    # --suite exhaustive` is the whole of it, in two minutes.
+    subject = subjects.load("kernel_exponential:exp", function="exp")
+    total = {}
+    for first in (0xBF80_0000, 0xC2A0_0000, 0xC2CF_0000, 0xFF80_0000, 0x3F80_0000, 0x42B1_0000):
+        exhaustive._merge(total, exhaustive._exp_piece(subject, first // exhaustive.PIECE))
+    assert total["exp"].counts[2:] == [0, 0]
+    assert total["exp"].worst < 0.6  # half an ULP, and 2**-27.5 of the value
+
+
 def test_exp_is_not_asked_of_a_subject_without_one():
     (result,) = exhaustive.exponential(subjects.load("fastsoftmax"), Task(("softmax",)))
     assert result.status == "not applicable"

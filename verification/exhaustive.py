@@ -142,9 +142,9 @@ _WORK = {"two_class_softmax": _two_class_piece, "exponential": _exp_piece}
 _subjects: list[Subject] = []  # of a process of the pool: the one that it calls
 
 
-def _start(name: str, convention: str, path: list[str]) -> None:
+def _start(name: str, convention: str, function: str, path: list[str]) -> None:
     sys.path[:] = path
-    _subjects[:] = [load(name, convention)]
+    _subjects[:] = [load(name, convention, function)]
 
 
 def _run_batch(work: tuple[str, int]) -> dict[str, Counts] | str:
@@ -169,7 +169,8 @@ def _all_pieces(name: str, subject: Subject, task: Task) -> dict[str, Counts] | 
     os.environ.update(dict.fromkeys(before, "1"))  # the processes are the parallelism
     try:
         context = multiprocessing.get_context("spawn")
-        start = (subject.name, subject.convention, sys.path)
+        function = "exp" if name == "exponential" else "softmax"
+        start = (subject.name, subject.convention, function, sys.path)
         total: dict[str, Counts] = {}
         with context.Pool(processes, _start, start) as pool:
             # in the order of inputs, so that the first of equally bad ones is always the same

@@ -177,6 +177,8 @@ def _from_callable(name: str, convention: str, function: str) -> Subject:
         parameters = frozenset(inspect.signature(call).parameters)
     except (TypeError, ValueError):
         parameters = frozenset({"axis"})
+    if function == "exp":
+        return Subject(name, version, {"exp": _elementwise(call)})
     if not convention:
         convention = next((word for word in ("axis", "dim") if word in parameters), "last")
     return Subject(
