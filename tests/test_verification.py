@@ -157,6 +157,35 @@ def test_a_callable_from_the_folder_people_are_in(convention, tmp_path):
     assert "mine:soft: all" in run.stdout
 
 
+def test_without_mpmath_one_line_says_what_to_install(tmp_path):
+    tmp_path.joinpath("mpmath.py").write_text("raise ModuleNotFoundError('no', name='mpmath')")
+    run = subprocess.run(
+        [sys.executable, "-m", "verification", "--list"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(TESTS.parent)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "mpmath" in run.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line():
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "verification", *QUICK],
+            env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+
+
 def test_ctrl_c_is_one_line(monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

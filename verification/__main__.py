@@ -15,14 +15,21 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from verification import report as reports
-from verification import subjects, suites
-from verification.errors import FORMATS
-from verification.isolation import TIME_LIMIT
-from verification.references import FUNCTIONS
-from verification.results import Report, to_json
-from verification.runs import Progress as Advance
-from verification.runs import verify
+try:
+    from verification import report as reports
+    from verification import subjects, suites
+    from verification.errors import FORMATS
+    from verification.isolation import TIME_LIMIT
+    from verification.references import FUNCTIONS
+    from verification.results import Report, to_json
+    from verification.runs import Progress as Advance
+    from verification.runs import verify
+except ModuleNotFoundError as error:
+    print(
+        f"fastsoftmax-verify: needs {error.name}: python -m pip install '.[verify]'",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 _FORMATS = ("terminal", "json", "markdown", "html")
 _TARGETS = ("cpu", "cuda")
@@ -49,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write(report, options)
     except _Refused as refusal:
         print(f"fastsoftmax-verify: {refusal}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, or a reader that has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # what is left is not written at exit
+        print(f"fastsoftmax-verify: cannot print: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fastsoftmax-verify: interrupted; nothing was written", file=sys.stderr)
@@ -130,7 +141,7 @@ def _check(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> Report:
     with _progress() as advance:
         return verify(
-            options.subjects,
+            list(dict.fromkeys(options.subjects)),
             suite=[name for name in suites.SUITES if name in options.suite],
             function=options.function,
             dtype=[name for name in FORMATS if name in options.dtype],

@@ -36,7 +36,7 @@ class Worker:
             "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "verification.isolation"],
+            [sys.executable, "-c", "from verification.isolation import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -221,7 +221,3 @@ def _failed(request: dict[str, Any], finding: Finding) -> Result:
     about = {key: request[key] for key in ("suite", "case", "dtype")}
     function = "+".join(request["functions"])
     return Result(**about, function=function, status=FAILED, finding=finding)
-
-
-if __name__ == "__main__":
-    serve()
