@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import os
 import sys
@@ -133,6 +134,9 @@ def _check(options: argparse.Namespace) -> None:
         raise _Refused("no subject has the target 'cuda' in this version; there is: cpu")
     if any(":" in name for name in options.subjects) and len(options.function) > 1:
         raise _Refused("a module:callable is one function: name one --function")
+    for asked, needed in (("html", "matplotlib"), ("bfloat16", "ml_dtypes")):
+        if asked in (options.format, *options.dtype) and not importlib.util.find_spec(needed):
+            raise _Refused(f"{asked} needs {needed}: python -m pip install '.[verify]'")
     out = options.out
     if out is not None and (not out.parent.is_dir() or (out.exists() and not out.is_file())):
         raise _Refused(f"cannot write {str(out)!r}: not a file in a folder that exists")
@@ -177,10 +181,8 @@ def _write(report: Report, options: argparse.Namespace) -> None:
     elif options.format == "markdown":
         text = reports.to_markdown(report)
     else:
-        try:
-            from verification.html import to_html
-        except ImportError as error:
-            raise _Refused(f"--format html needs {error.name}: pip install '.[verify]'") from None
+        from verification.html import to_html  # imports matplotlib: 0.5 s
+
         text = to_html(report)
     if options.out is None:
         print(text, end="")

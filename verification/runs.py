@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import queue
@@ -116,6 +117,10 @@ def _verify_one(
         has = described["functions"]
         used = tuple(f for f in (functions or (*FUNCTIONS, "exp")) if f in has)
         asked = tuple(d for d in (dtypes or described["dtypes"]) if d in described["dtypes"])
+        if "bfloat16" in asked and not importlib.util.find_spec("ml_dtypes"):
+            asked = tuple(d for d in asked if d != "bfloat16")
+            why = "needs ml_dtypes"
+            wrong.append(Result("subject", "bfloat16", "", "bfloat16", SKIPPED, note=why))
         if not used or not asked:
             return SubjectReport(name, described["version"], used, asked, tuple(wrong))
         requests = [
