@@ -7,7 +7,9 @@ bits have the bound 0 and count the elements that differ.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 import math
 import os
 import subprocess
@@ -26,7 +28,7 @@ from verification.checks import CallFailed, Check, Task, call, repeat_line
 from verification.errors import FORMATS, Bound
 from verification.exact import Array
 from verification.results import FAILED, HELD, SKIPPED, Finding, Result
-from verification.subjects import Subject
+from verification.subjects import Subject, load
 
 Random = np.random.Generator
 BITS = Bound(0.0, "equal bits")
@@ -281,10 +283,12 @@ def same_bits_alone_and_in_a_batch(context: Context) -> Measured:
 def same_bits_on_any_threads(context: Context) -> Measured:
     """The same bits on 1, 2, 3 and all threads, each in a process of its own."""
     counts = sorted({1, 2, 3, os.cpu_count() or 1})
-    digests = {}
-    for count in counts:
-        digests[count] = _digest_on(context, count)
-    different = sum(d != digests[1] for d in digests.values())
+    subject, functions = context.subject, tuple(context.subject.functions)
+    digests = [
+        _digests_on(count, subject.name, subject.convention, context.dtype, functions)
+        for count in counts
+    ]
+    different = sum(d[context.function] != digests[0][context.function] for d in digests)
     what = f"thread counts of {counts} whose results differ from those of 1"
     return Measured(float(different), BITS, len(counts), what)
 
@@ -294,17 +298,18 @@ _THREAD_VARIABLES = (
 )
 
 
-def _digest_on(context: Context, threads: int) -> str:
-    subject = context.subject
+@functools.cache
+def _digests_on(
+    threads: int, name: str, convention: str, dtype: str, functions: tuple[str, ...]
+) -> dict[str, str]:
+    """A hash of each function's results, in a process with so many threads."""
     program = (
-        "import sys; sys.path[:0] = sys.argv[5:]; from verification import properties;"
-        "print(properties.digest(*sys.argv[1:5]))"
+        "import json, sys; sys.path[:0] = sys.argv[5:]; from verification import properties;"
+        "print(json.dumps(properties.digests(*sys.argv[1:5])))"
     )
+    arguments = [name, convention, dtype, ",".join(functions), *(p for p in sys.path if p)]
     run = subprocess.run(
-        [
-            *(sys.executable, "-c", program, subject.name, subject.convention, context.function),
-            *(context.dtype, *(p for p in sys.path if p)),
-        ],
+        [sys.executable, "-c", program, *arguments],
         env=os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         capture_output=True,
         text=True,
@@ -314,20 +319,21 @@ def _digest_on(context: Context, threads: int) -> str:
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1:] or [f"exit status {run.returncode}"]
         raise CallFailed(Finding("crash", f"on {threads} threads: {last[0]}"))
-    return run.stdout.split()[-1]
+    return dict(json.loads(run.stdout.splitlines()[-1]))
 
 
-def digest(name: str, convention: str, function: str, dtype: str) -> str:
-    """A hash of results that are large enough for several threads; run in other processes."""
-    from verification.subjects import load
-
-    subject = load(name, convention, function)
-    random = np.random.default_rng(5)
-    hashed = hashlib.sha256()
-    for shape in ((400, 1000), (1, 300_000), (20_000, 7)):
-        x = (random.standard_normal(shape) * 3).astype(dtype_of(dtype))
-        hashed.update(np.ascontiguousarray(call(subject, function, x, -1)).tobytes())
-    return hashed.hexdigest()
+def digests(name: str, convention: str, dtype: str, functions: str) -> dict[str, str]:
+    """Hashes of results that are large enough for several threads; run in other processes."""
+    found = {}
+    for function in set(functions.split(",")) & set(ALL):
+        subject = load(name, convention, function)
+        random = np.random.default_rng(5)
+        hashed = hashlib.sha256()
+        for shape in ((400, 1000), (1, 300_000), (20_000, 7)):
+            x = (random.standard_normal(shape) * 3).astype(dtype_of(dtype))
+            hashed.update(np.ascontiguousarray(call(subject, function, x, -1)).tobytes())
+        found[function] = hashed.hexdigest()
+    return found
 
 
 def gradient(context: Context) -> Measured:
