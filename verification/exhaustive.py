@@ -41,13 +41,12 @@ class Counts:
     counts: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     worst: float = 0.0
     at: int = 0  # the bits of the worst input
-    column: int = 0
 
     def merge(self, other: Counts) -> None:
         """Add another piece's counts."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         if other.worst > self.worst:
-            self.worst, self.at, self.column = other.worst, other.at, other.column
+            self.worst, self.at = other.worst, other.at
 
 
 def exhaustive_checks(dtypes: Sequence[str]) -> Iterator[Check]:
@@ -63,7 +62,7 @@ def inputs(piece: int) -> Array:
     return np.arange(first, first + PIECE, dtype=np.uint32).view(np.float32)
 
 
-def count(got: Array, true: Array, decide: str, x: Array, column: int = 0) -> Counts:
+def count(got: Array, true: Array, decide: str, x: Array) -> Counts:
     """Compare float32 results with float64 truth; ``decide`` names what mpmath computes."""
     with np.errstate(all="ignore"):
         best = true.astype(np.float32)
@@ -85,7 +84,7 @@ def count(got: Array, true: Array, decide: str, x: Array, column: int = 0) -> Co
     found = Counts([int(n) for n in counts])
     found.counts[0] += int(got.size - off.size)
     # A correctly rounded result is off by half an ULP at most.
-    found.worst, found.at, found.column = 0.5, int(x[0].view(np.uint32)), column
+    found.worst, found.at = 0.5, int(x[0].view(np.uint32))
     if off.size:
         with np.errstate(all="ignore"):
             unit = np.ldexp(1.0, np.maximum(np.frexp(true[off])[1] - 1, -126) - 23)
@@ -119,7 +118,7 @@ def _two_class_piece(subject: Subject, piece: int) -> dict[str, Counts]:
         second = np.where(negative, large, small)
         # beside +inf SciPy's softmax is NaN
         first[wide == np.inf] = second[wide == np.inf] = np.nan
-    found = {"second": count(np.ascontiguousarray(got[:, 1]), second, "second", x, 1)}
+    found = {"second": count(np.ascontiguousarray(got[:, 1]), second, "second", x)}
     column = np.ascontiguousarray(got[:, 0])
     alone = x < EXP_ALONE
     for name, some in (("exp alone", alone), ("first", ~alone)):

@@ -11,17 +11,16 @@ from typing import Any
 
 HELD, FAILED, SKIPPED = "held", "failed", "not applicable"
 
-# What a finding is about. "rounding" is an error beyond the bound that rounding explains in the
-# ordinary formula; "wrong" is one that it does not.
-KINDS = (
-    *("wrong", "rounding", "raises", "shape", "type", "changed input", "out", "time limit"),
-    *("crash", "import", "lacks function", "property", "test"),
-)
-
 
 @dataclass(frozen=True)
 class Finding:
-    """A check that failed: what happened, and how to see it again."""
+    """A check that failed: what happened, and how to see it again.
+
+    kind: "rounding" for an error beyond the bound that rounding explains in the ordinary formula,
+    "wrong" for one that it does not, "property" and "test" for those of the suites of that name;
+    or what is wrong with the call: "raises", "shape", "type", "changed input", "out", "time
+    limit", "crash", "import", "lacks function".
+    """
 
     kind: str
     message: str  # one line
@@ -106,7 +105,7 @@ of every subject held. subjects: a list of
     place: the spread, offset or length of the case, for figures;
     histogram: counts of elements by error in ULP, each key the upper edge of its bin;
     scipy: SciPy's worst error in ULP on the same input, in the same type and in float64;
-    finding, where the check failed: kind, message, values (hexadecimal), call, got, expected,
+    finding, where the check failed: kind (see Finding), message, values (hexadecimal), call, got, expected,
       and python, a line that repeats it.
 Numbers that are not finite are the strings "inf" and "nan". Empty fields are left out."""
 
