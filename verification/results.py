@@ -105,8 +105,8 @@ of every subject held. subjects: a list of
     place: the spread, offset or length of the case, for figures;
     histogram: counts of elements by error in ULP, each key the upper edge of its bin;
     scipy: SciPy's worst error in ULP on the same input, in the same type and in float64;
-    finding, where the check failed: kind (see Finding), message, values (hexadecimal), call, got, expected,
-      and python, a line that repeats it.
+    finding, where the check failed: kind (see Finding), message, values (hexadecimal), call, got,
+      expected, and python, a line that repeats it.
 Numbers that are not finite are the strings "inf" and "nan". Empty fields are left out."""
 
 
