@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from verification import figures
+from verification import report as reports
 from verification.figures import Drawing
-from verification.report import MEASURED, grouped, of_suite, tests, ulps, verdict
+from verification.report import MEASURED, grouped, of_suite, ulps, verdict
 from verification.results import FAILED, HELD, SKIPPED, Report, Result, SubjectReport, worst
 from verification.suites import SUITES
 
@@ -181,7 +182,7 @@ def _cell(suite: str, results: Sequence[Result]) -> str:
     """One subject in one suite."""
     count = Counter(r.status for r in results)
     total = count[HELD] + count[FAILED]
-    figure = tests(results) if suite == "scipy" else ulps(_worst(results))
+    figure = reports.tests(results) if suite == "scipy" else ulps(_worst(results))
     # Properties and their like are counted: what they are off by is not an error of one result.
     lines = [f"<b>{figure}</b>"] if total and (suite in MEASURED or suite == "scipy") else []
     if total:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,7 +21,7 @@ _SHOWN_FINDINGS = 12
 
 def ulps(value: float | None) -> str:
     """An error in ULP for a table: 1.46, 1.1e+06, wrong where it is infinite."""
-    if value is None:
+    if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
         return "wrong"
@@ -74,6 +75,8 @@ def verdict(subject: SubjectReport) -> str:
     """One line about a subject."""
     total = sum(r.status != SKIPPED for r in subject.results)
     name = f"{subject.name} {subject.version}".strip()
+    if not total:
+        return f"{name}: nothing was checked"
     if subject.holds:
         return f"{name}: all {total:,} checks hold"
     return f"{name}: {len(subject.failures):,} of {total:,} checks fail"
@@ -157,7 +160,7 @@ def scipy_disagreements(report: Report) -> dict[tuple[str, str], tuple[int, int,
     """SciPy on the first subject's inputs, by function and dtype.
 
     How many inputs, on how many it is off by more than 2 ULP (in float64, rounded, where it does
-    not take the type), its worst ULP in the same type and in float64.
+    not take the type), its worst ULP in the same type and in float64, NaN where there is none.
     """
     found: dict[tuple[str, str], tuple[int, int, float, float]] = {}
     for result in report.subjects[0].results if report.subjects else ():
@@ -165,14 +168,14 @@ def scipy_disagreements(report: Report) -> dict[tuple[str, str], tuple[int, int,
             same = result.scipy.get("same type", math.nan)
             wide = result.scipy.get("float64", math.nan)
             count, off, worst_same, worst_wide = found.get(
-                (result.function, result.dtype), (0, 0, 0.0, 0.0)
+                (result.function, result.dtype), (0, 0, math.nan, math.nan)
             )
             judged = same if not math.isnan(same) else wide
             found[result.function, result.dtype] = (
                 count + 1,
                 off + (judged > 2),
-                max(worst_same, same) if not math.isnan(same) else worst_same,
-                max(worst_wide, wide) if not math.isnan(wide) else worst_wide,
+                float(np.fmax(worst_same, same)),
+                float(np.fmax(worst_wide, wide)),
             )
     return found
 
