@@ -250,7 +250,7 @@ def _info(options: argparse.Namespace) -> None:
         "Numba": f"{numba.__version__} (llvmlite {llvmlite.__version__})",
         "CPU": f"{name}, vectors of {width} bits",
         "threads": f"{threads}, layer {numba.threading_layer()}",
-        "cache": f"{directory} ({kept} of {len(plan.all_variants())} variants compiled)",
+        "cache": f"{directory} ({kept} files; {len(plan.all_variants())} kernels are possible)",
         "CUDA": "no: this version has no CUDA target",
     }
     for key, value in lines.items():
@@ -263,8 +263,8 @@ def _warmup(options: argparse.Namespace) -> None:
     variants = plan.common_variants()
     start = time.perf_counter()
     with _progress("compiling", len(variants)) as advance:
-        for compile_variant in variants:
-            compile_variant()
+        for variant in variants:
+            plan.compile_variant(variant)
             advance(1)
     seconds = time.perf_counter() - start
     print(f"{len(variants)} kernels ready in {seconds:.1f} s, kept in {cache.cache_directory()}")

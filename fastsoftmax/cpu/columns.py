@@ -1,9 +1,9 @@
 """Kernels for rows that are not contiguous, such as axis=0 of a C array: lanes are columns.
 
-x is (outer, length, inner), the reduced axis in the middle, the last one contiguous. A panel of
-``PANEL`` columns is worked on at once, so that each step of the reduced axis reads whole cache
-lines. Its sums are kept in eight classes by the element's number modulo 8 and added as the same
-tree, block by block, as in rows.py: so a row has the same bits in either layout.
+x is (outer, length, inner), the reduced axis in the middle, the last one contiguous. Columns are
+worked on in panels as wide as several cache lines. Those no longer than a block are copied into
+scratch memory, so that x is read once; their groups of eight are summed as in panels.py. Longer
+ones are swept as they lie, cut by cut as in long.py. A row has the same bits in every layout.
 """
 
 from __future__ import annotations
@@ -11,288 +11,235 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from fastsoftmax.cpu.cache import chosen, inlined, kernel
-from fastsoftmax.cpu.exponential import exponential, logarithm
+from fastsoftmax.cpu.cache import inlined, kernel
+from fastsoftmax.cpu.exponential import constants_of, exponential
 from fastsoftmax.cpu.lanes import (
     WIDTH,
-    largest,
+    any_of,
+    borrow,
+    give_back,
     load,
-    load_mask,
     load_part,
-    narrowed,
+    prefetch,
     scratch,
-    select,
     spread,
     store,
     store_part,
     wide,
 )
+from fastsoftmax.cpu.long import CUT, cuts_of, keeper, rescaled, rescaling
 from fastsoftmax.cpu.normalizer import (
     INFINITY,
+    add_normal,
     add_term,
     anchor,
     distance,
     in_two_parts,
     infinite_term,
     is_one,
-    kept,
     log_probability,
     logsumexp_of,
     merge,
     probability,
-    reciprocal,
-    reciprocal_total,
-    tree_total,
     unit_exponent,
     wants_ones,
 )
-from fastsoftmax.cpu.rows import BLOCK, present, weight_of
+from fastsoftmax.cpu.panels import SUMS, clear, reduce_panel, total_of_classes, where_infinite
+from fastsoftmax.cpu.rows import (
+    BLOCK,
+    HIGH,
+    INVERSE,
+    LOW,
+    NOTES,
+    ONES,
+    SHIFT,
+    inverses_of,
+    larger,
+    logarithms_of_totals,
+    magnitude_and_sign,
+    note_inverses,
+    present,
+    reciprocals_of_totals,
+    totals_of,
+    unmasked,
+    weight_of,
+)
 
-# Columns in a panel: a cache line of float32 twice over, and 512 KiB of a block of float32.
-PANEL = 32
-
-# What a panel remembers for each of its columns: the lines of a scratch array.
-_INVERSE, _INVERSE_ERROR = 0, 1
-_SHIFT, _ONES, _HIGH, _LOW = 2, 3, 4, 5  # of the whole column so far
-_TOP, _BASE = 6, 7  # of the block: its maximum, and what is subtracted
-_SUMS = 8  # of the block: ones, high and low, each of them by class
-_LINES = _SUMS + 3 * WIDTH
-
-
-@chosen
-def _keep_reciprocal(x: Any, temperature: Any, memory: Any, column: Any) -> Any:
-    def narrow(x: Any, temperature: Any, memory: Any, column: Any) -> None:
-        memory[_INVERSE, column], _ = reciprocal(x, temperature)
-
-    def double(x: Any, temperature: Any, memory: Any, column: Any) -> None:
-        memory[_INVERSE, column], memory[_INVERSE_ERROR, column] = reciprocal(x, temperature)
-
-    return double if x.dtype == types.float64 else narrow
-
-
-@chosen
-def _reciprocal_at(x: Any, memory: Any, j: Any) -> Any:
-    """The kept reciprocals of eight columns' temperatures."""
-
-    def narrow(x: Any, memory: Any, j: Any) -> Any:
-        return load(memory, (_INVERSE, j)), None
-
-    def double(x: Any, memory: Any, j: Any) -> Any:
-        return load(memory, (_INVERSE, j)), load(memory, (_INVERSE_ERROR, j))
-
-    return double if x.dtype == types.float64 else narrow
+# Columns in the widest panel: four cache lines of float32 at each step.
+WIDEST = 64
+# Steps of the reduced axis that are fetched ahead.
+_AHEAD = 12
+# Elements of a panel in scratch memory: 512 KiB of float64, half of a second cache.
+_PANEL = 16 * BLOCK
 
 
-@chosen
-def _kept_total(memory: Any, j: Any, inverse_error: Any) -> Any:
-    """The kept 1 / total of eight columns, in two parts of the result's type."""
-    if inverse_error is types.none:
-        return lambda memory, j, inverse_error: (
-            narrowed(load(memory, (_HIGH, j))),
-            narrowed(load(memory, (_LOW, j))),
-        )
-    return lambda memory, j, inverse_error: (load(memory, (_HIGH, j)), load(memory, (_LOW, j)))
+def panel_width(length: int) -> int:
+    """Columns in a panel: as many as fit, and 16 at least, a cache line of float32."""
+    width = WIDEST
+    while width > 16 and width * length > _PANEL and length <= BLOCK:
+        width //= 2
+    return width
 
 
-@inlined
-def _of_class(memory: Any, index: int, j: Any) -> Any:
-    line = _SUMS + index
-    ones = load(memory, (line, j))
-    return ones, load(memory, (line + WIDTH, j)), load(memory, (line + 2 * WIDTH, j))
-
-
-@inlined
-def _total_at(memory: Any, j: Any) -> Any:
-    return load(memory, (_ONES, j)), load(memory, (_HIGH, j)), load(memory, (_LOW, j))
-
-
-@inlined
-def _infinite_total(
-    x: Any, o: Any, start: Any, stop: Any, at: Any, count: Any, mask: Any, weight: Any
-) -> Any:
-    """The totals of eight columns of a block as if each held +inf: infinite or NaN."""
-    total = spread(0.0)
-    for i in range(start, stop):
-        value = present(x, (o, i, at), count, mask, weight)
-        total = total + infinite_term(value, weight_of(weight, (o, i, at), count))
-    return total
-
-
-@inlined
-def _sum_block(
-    x: Any,
-    o: Any,
-    start: Any,
-    stop: Any,
-    left: Any,
-    width: Any,
-    mask: Any,
-    weight: Any,
-    apart: Any,
-    memory: Any,
-) -> None:
-    """The maximum and the eight classes' sums of a block of each column, into ``memory``."""
-    for j in range(0, width, WIDTH):
-        store(memory, (_TOP, j), spread(-INFINITY))
-        for line in range(_SUMS, _LINES):
-            store(memory, (line, j), spread(0.0))
-    for i in range(start, stop):
-        for j in range(0, width, WIDTH):
-            value = wide(present(x, (o, i, left + j), min(WIDTH, width - j), mask, weight))
-            top = load(memory, (_TOP, j))
-            store(memory, (_TOP, j), select(value > top, value, top))
-    for j in range(0, width, WIDTH):
-        store(memory, (_BASE, j), anchor(load(memory, (_TOP, j))))
-    for i in range(start, stop):
-        index = (i - start) % WIDTH
-        for j in range(0, width, WIDTH):
-            count = min(WIDTH, width - j)
-            value = present(x, (o, i, left + j), count, mask, weight)
-            here = weight_of(weight, (o, i, left + j), count)
-            inverse, inverse_error = _reciprocal_at(x, memory, j)
-            t, t_error = distance(value, load(memory, (_BASE, j)), inverse, inverse_error)
-            e, e_error = exponential(t, t_error, inverse)
-            sums = _of_class(memory, index, j)
-            ones, high, low = add_term(sums, e, e_error, is_one(t, apart), here, inverse_error)
-            store(memory, (_SUMS + index, j), ones)
-            store(memory, (_SUMS + WIDTH + index, j), high)
-            store(memory, (_SUMS + 2 * WIDTH + index, j), low)
-
-
-@inlined
-def _reduce_panel(
-    x: Any,
-    o: Any,
-    left: Any,
-    width: Any,
-    mask: Any,
-    weight: Any,
-    apart: Any,
-    memory: Any,
-) -> None:
-    """(shift, ones, high, low) of each column of a panel, into ``memory``."""
-    length = x.shape[1]
-    for start in range(0, length, BLOCK):
-        stop = min(start + BLOCK, length)
-        _sum_block(x, o, start, stop, left, width, mask, weight, apart, memory)
-        for j in range(0, width, WIDTH):
-            inverse, inverse_error = _reciprocal_at(x, memory, j)
-            shift = load(memory, (_TOP, j))
-            ones, high, low = tree_total(
-                _of_class(memory, 0, j),
-                _of_class(memory, 1, j),
-                _of_class(memory, 2, j),
-                _of_class(memory, 3, j),
-                _of_class(memory, 4, j),
-                _of_class(memory, 5, j),
-                _of_class(memory, 6, j),
-                _of_class(memory, 7, j),
-                inverse_error,
-            )
-            if largest(shift) == INFINITY:
-                count = min(WIDTH, width - j)
-                infinite = _infinite_total(x, o, start, stop, left + j, count, mask, weight)
-                ones = select(shift == INFINITY, 0.0, ones)
-                high = select(shift == INFINITY, infinite, high)
-                low = select(shift == INFINITY, 0.0, low)
-            if start > 0:
-                total = _total_at(memory, j)
-                before = load(memory, (_SHIFT, j)), total[0], total[1], total[2]
-                block = shift, ones, high, low
-                shift, ones, high, low = merge(before, block, weight, inverse, inverse_error)
-            store(memory, (_SHIFT, j), shift)
-            store(memory, (_ONES, j), ones)
-            store(memory, (_HIGH, j), high)
-            store(memory, (_LOW, j), low)
+_panel_width = inlined(panel_width)
 
 
 @inlined
 def _place_of(x: Any, panel: Any) -> Any:
     """Of the panel of a number: its place on the outer axis, its first column and its width."""
     inner = x.shape[2]
-    panels = (inner + PANEL - 1) // PANEL
-    left = panel % panels * PANEL
-    return panel // panels, left, min(PANEL, inner - left)
+    width = _panel_width(x.shape[1])
+    panels = (inner + width - 1) // width
+    left = panel % panels * width
+    return panel // panels, left, min(width, inner - left)
 
 
 @inlined
-def _reciprocal_of(total: Any, inverse_error: Any) -> Any:
-    return reciprocal_total(total, inverse_error)
+def _note_temperatures(x: Any, temperature: Any, o: Any, left: Any, width: Any, notes: Any) -> None:
+    if temperature is None:
+        for j in range(0, WIDEST, WIDTH):
+            store(notes, (INVERSE, j), spread(1.0))
+    elif temperature.strides[0] == 0 and temperature.strides[1] == 0:
+        for j in range(0, WIDEST, WIDTH):
+            store(notes, (INVERSE, j), spread(temperature[0, 0]))
+    else:
+        for j in range(0, width, WIDTH):
+            count = min(WIDTH, width - j)
+            store(notes, (INVERSE, j), load_part(temperature, (o, left + j), count, 1.0))
+    for j in range(0, WIDEST, WIDTH):
+        note_inverses(x, notes, j)
 
 
 @inlined
-def _logarithm_of(total: Any, inverse_error: Any) -> Any:
-    high, low = in_two_parts(total)
-    return logarithm(high, low, unit_exponent(None, inverse_error))
+def _fetch(array: Any, o: Any, i: Any, last: Any, left: Any, width: Any) -> None:
+    """Ask for a panel's elements of one step: no hardware foresees the next page."""
+    if i < last:
+        for j in range(0, width, 64 // array.itemsize):
+            prefetch(array, (o, i, left + j))
 
 
 @inlined
-def _probability_at(t: Any, t_error: Any, inverse: Any, memory: Any, j: Any) -> Any:
-    e, e_error = exponential(t, t_error, inverse)
-    c, c_low = _kept_total(memory, j, t_error)
-    return probability(kept(e, e_error), c, c_low)
+def _note_maxima(
+    x: Any, o: Any, first: Any, last: Any, left: Any, width: Any, mask: Any, weight: Any,
+    panel: Any, notes: Any,
+) -> None:  # fmt: skip
+    """The maxima of a part of each column; the logits are copied to ``panel``, unless None."""
+    groups = (width + WIDTH - 1) // WIDTH
+    for j in range(0, width, WIDTH):
+        store(notes, (SHIFT, j), spread(-INFINITY))
+    for i in range(first, last):
+        _fetch(x, o, i + _AHEAD, last, left, width)
+        for j in range(0, width, WIDTH):
+            value = wide(present(x, (o, i, left + j), min(WIDTH, width - j), mask, weight))
+            if panel is not None:
+                store(panel, (i * groups + j // WIDTH, 0), value)
+            store(notes, (SHIFT, j), larger(value, load(notes, (SHIFT, j))))
 
 
 @inlined
-def _log_probability_at(t: Any, t_error: Any, inverse: Any, memory: Any, j: Any) -> Any:
-    log_total, error = load(memory, (_HIGH, j)), load(memory, (_LOW, j))
-    return log_probability(t, t_error, inverse, log_total, error)
+def _note_totals(notes: Any, j: Any, total: Any) -> None:
+    store(notes, (ONES, j), total[0])
+    store(notes, (HIGH, j), total[1])
+    store(notes, (LOW, j), total[2])
+
+
+@inlined
+def _reduce_panel(
+    x: Any, o: Any, left: Any, width: Any, mask: Any, weight: Any, apart: Any, keep: Any,
+    panel: Any, sums: Any, notes: Any,
+) -> None:  # fmt: skip
+    """Note (shift, ones, high, low) of each column of a panel, no longer than a block."""
+    length = x.shape[1]
+    groups = (width + WIDTH - 1) // WIDTH
+    _note_maxima(x, o, 0, length, left, width, mask, weight, panel, notes)
+    for j in range(0, width, WIDTH):
+        inverse, inverse_error = inverses_of(x, notes, j)
+        total = reduce_panel(
+            panel, j // WIDTH, groups, length, load(notes, (SHIFT, j)), inverse, inverse_error,
+            apart, keep, sums, weight, (o, 0, left + j), min(WIDTH, width - j),
+        )  # fmt: skip
+        _note_totals(notes, j, total)
 
 
 @inlined
 def _map_panels(
-    finish: Any,
-    formula: Any,
-    absent: float,
-    apart: Any,
-    x: Any,
-    out: Any,
-    temperature: Any,
-    mask: Any,
-    first: int,
-    last: int,
-) -> None:
+    finish: Any, formula: Any, absent: float, apart: Any, keep: Any,
+    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int,
+) -> None:  # fmt: skip
     """Panels of results: ``finish`` makes of each total what ``formula`` then uses."""
-    memory = scratch(np.float64, _LINES, PANEL)
-    for panel in range(first, last):
-        o, left, width = _place_of(x, panel)
-        for column in range(width):
-            _keep_reciprocal(x, temperature[o, left + column], memory, column)
-        _reduce_panel(x, o, left, width, mask, None, apart, memory)
+    length = x.shape[1]
+    panel, loan = borrow(np.float64, length * _panel_width(length) // WIDTH)
+    sums = scratch(np.float64, SUMS, WIDTH)
+    notes = scratch(np.float64, NOTES, WIDEST)
+    clear(sums)
+    for number in range(first, last):
+        o, left, width = _place_of(x, number)
+        groups = (width + WIDTH - 1) // WIDTH
+        _note_temperatures(x, temperature, o, left, width, notes)
+        _reduce_panel(x, o, left, width, mask, None, apart, keep, panel, sums, notes)
         for j in range(0, width, WIDTH):
-            _, inverse_error = _reciprocal_at(x, memory, j)
-            a, a_low = finish(_total_at(memory, j), inverse_error)
-            store(memory, (_HIGH, j), a)
-            store(memory, (_LOW, j), a_low)
-        for i in range(x.shape[1]):
+            _, inverse_error = inverses_of(x, notes, j)
+            a, a_low = finish(totals_of(notes, j), inverse_error)
+            store(notes, (HIGH, j), a)
+            store(notes, (LOW, j), a_low)
+        for i in range(length):
+            _fetch(out, o, i + _AHEAD, length, left, width)
             for j in range(0, width, WIDTH):
-                count = min(WIDTH, width - j)
+                value = load(panel, (i * groups + j // WIDTH, 0))
+                value = formula(x, value, notes, j)
                 at = (o, i, left + j)
-                inverse, inverse_error = _reciprocal_at(x, memory, j)
-                shift = load(memory, (_SHIFT, j))
-                t, t_error = distance(load_part(x, at, count, 0.0), shift, inverse, inverse_error)
-                value = formula(t, t_error, inverse, memory, j)
-                if mask is not None:
-                    value = select(load_mask(mask, at, count), value, absent)
-                store_part(out, at, count, value)
+                count = min(WIDTH, width - j)
+                store_part(out, at, count, unmasked(value, mask, at, count, absent))
+    give_back(loan)
+
+
+@inlined
+def _probability(x: Any, e: Any, notes: Any, j: Any) -> Any:
+    _, inverse_error = inverses_of(x, notes, j)
+    return probability(e, load(notes, (HIGH, j)), load(notes, (LOW, j)), inverse_error)
+
+
+@inlined
+def _log_probability(x: Any, value: Any, notes: Any, j: Any) -> Any:
+    inverse, inverse_error = inverses_of(x, notes, j)
+    t, t_error = distance(value, load(notes, (SHIFT, j)), inverse, inverse_error)
+    return log_probability(t, t_error, inverse, load(notes, (HIGH, j)), load(notes, (LOW, j)))
 
 
 @kernel
 def softmax_columns(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
-    """softmax of the columns of panels first to last."""
-    _map_panels(_reciprocal_of, _probability_at, 0.0, None, x, out, temperature, mask, first, last)
+    """softmax of the columns of panels first to last, no longer than a block."""
+    _map_panels(
+        reciprocals_of_totals, _probability, 0.0, None, True,
+        x, out, temperature, mask, first, last,
+    )  # fmt: skip
 
 
 @kernel
 def log_softmax_columns(
     x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int
 ) -> None:
-    """log_softmax of the columns of panels first to last."""
+    """log_softmax of the columns of panels first to last, no longer than a block."""
     _map_panels(
-        _logarithm_of, _log_probability_at, -INFINITY, True, x, out, temperature, mask, first, last
-    )
+        logarithms_of_totals, _log_probability, -INFINITY, True, None,
+        x, out, temperature, mask, first, last,
+    )  # fmt: skip
+
+
+@inlined
+def _write_sums(
+    x: Any, out: Any, sign: Any, weight: Any, o: Any, left: Any, width: Any, notes: Any
+) -> None:
+    """The logarithms of the noted sums, and their signs."""
+    for j in range(0, width, WIDTH):
+        count = min(WIDTH, width - j)
+        _, inverse_error = inverses_of(x, notes, j)
+        high, low = in_two_parts(totals_of(notes, j))
+        high, low = magnitude_and_sign(sign, (o, left + j), count, high, low)
+        shift = load(notes, (SHIFT, j))
+        value = logsumexp_of(shift, high, low, unit_exponent(weight, inverse_error))
+        store_part(out, (o, left + j), count, value)
 
 
 @kernel
@@ -300,21 +247,244 @@ def logsumexp_columns(
     x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
 ) -> None:
     """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
-    memory = scratch(np.float64, _LINES, PANEL)
-    for column in range(PANEL):
-        _keep_reciprocal(x, 1.0, memory, column)
-    for panel in range(first, last):
-        o, left, width = _place_of(x, panel)
-        _reduce_panel(x, o, left, width, mask, weight, wants_ones(weight), memory)
+    length = x.shape[1]
+    panel, loan = borrow(np.float64, length * _panel_width(length) // WIDTH)
+    sums = scratch(np.float64, SUMS, WIDTH)
+    notes = scratch(np.float64, NOTES, WIDEST)
+    clear(sums)
+    for number in range(first, last):
+        o, left, width = _place_of(x, number)
+        _note_temperatures(x, None, o, left, width, notes)
+        _reduce_panel(x, o, left, width, mask, weight, wants_ones(weight), None, panel, sums, notes)
+        _write_sums(x, out, sign, weight, o, left, width, notes)
+    give_back(loan)
+
+
+# --- columns longer than a block ------------------------------------------------------------
+
+
+@inlined
+def _infinite_total(
+    x: Any, o: Any, first: Any, last: Any, at: Any, count: Any, mask: Any, weight: Any
+) -> Any:
+    """The totals of eight columns as if each held +inf: infinite or NaN."""
+    total = spread(0.0)
+    for i in range(first, last):
+        value = present(x, (o, i, at), count, mask, weight)
+        total = total + infinite_term(value, weight_of(weight, (o, i, at), count))
+    return total
+
+
+@inlined
+def _reduce_cut(
+    x: Any, o: Any, cut: Any, left: Any, width: Any, mask: Any, weight: Any, apart: Any,
+    keep: Any, sums: Any, infinite: Any, notes: Any,
+) -> None:  # fmt: skip
+    """Note (shift, ones, high, low) of a cut of each column; exponentials may go to ``keep``.
+
+    ``sums`` holds the classes of one group of eight behind those of another.
+    """
+    first = cut * CUT
+    last = min(first + CUT, x.shape[1])
+    _, inverse_error = inverses_of(x, notes, 0)
+    constants = constants_of(inverse_error)
+    _note_maxima(x, o, first, last, left, width, mask, weight, None, notes)
+    for j in range(0, width, WIDTH):
+        zero = spread(0.0)
+        _note_totals(notes, j, (zero, zero, zero))
+        store(infinite, (0, j), zero)
+        if any_of(load(notes, (SHIFT, j)) == INFINITY):
+            total = _infinite_total(
+                x, o, first, last, left + j, min(WIDTH, width - j), mask, weight
+            )
+            store(infinite, (0, j), total)
+    for start in range(first, last, BLOCK):
+        for line in range(SUMS * (WIDEST // WIDTH)):
+            store(sums, (line, 0), spread(0.0))
+        for i in range(start, min(start + BLOCK, last)):
+            _fetch(x, o, i + _AHEAD, last, left, width)
+            if keep is not None:
+                _fetch(keep, o, i + _AHEAD, last, left, width)
+            for j in range(0, width, WIDTH):
+                count = min(WIDTH, width - j)
+                at = (o, i, left + j)
+                inverse, inverse_error = inverses_of(x, notes, j)
+                base = anchor(load(notes, (SHIFT, j)))
+                value = present(x, at, count, mask, weight)
+                t, t_error = distance(value, base, inverse, inverse_error)
+                e, e_error = exponential(t, t_error, inverse, constants)
+                if keep is not None:
+                    store_part(keep, at, count, e)
+                line = j // WIDTH * SUMS + (i - start) % WIDTH
+                before = (
+                    load(sums, (line, 0)),
+                    load(sums, (line + WIDTH, 0)),
+                    load(sums, (line + 2 * WIDTH, 0)),
+                )
+                here = weight_of(weight, at, count)
+                ones, high, low = add_term(
+                    before, e, e_error, is_one(t, apart), here, inverse_error
+                )
+                if apart is not None:
+                    store(sums, (line, 0), ones)
+                store(sums, (line + WIDTH, 0), high)
+                if inverse_error is not None:
+                    store(sums, (line + 2 * WIDTH, 0), low)
         for j in range(0, width, WIDTH):
-            count = min(WIDTH, width - j)
-            high, low = in_two_parts(_total_at(memory, j))
-            if weight is not None:
-                one = select(high > 0.0, 1.0, select(high < 0.0, -1.0, high))
-                store_part(sign, (o, left + j), count, one)
-                low = select(high < 0.0, -low, low)
-                high = select(high < 0.0, -high, high)
-            shift = load(memory, (_SHIFT, j))
-            _, inverse_error = _reciprocal_at(x, memory, j)
-            value = logsumexp_of(shift, high, low, unit_exponent(weight, inverse_error))
-            store_part(out, (o, left + j), count, value)
+            _, inverse_error = inverses_of(x, notes, j)
+            block = total_of_classes(sums, j // WIDTH * SUMS, inverse_error)
+            _note_totals(notes, j, add_normal(totals_of(notes, j), block, inverse_error))
+    for j in range(0, width, WIDTH):
+        ones, high, low = totals_of(notes, j)
+        _note_totals(
+            notes,
+            j,
+            where_infinite(
+                load(notes, (SHIFT, j)) == INFINITY, load(infinite, (0, j)), ones, high, low
+            ),
+        )
+
+
+@inlined
+def _reduce_long(
+    x: Any, o: Any, left: Any, width: Any, mask: Any, weight: Any, apart: Any, keep: Any,
+    sums: Any, infinite: Any, notes: Any, merged: Any, shifts: Any,
+) -> None:  # fmt: skip
+    """The pairs of long columns, in ``merged``, and each cut's shifts."""
+    for cut in range(cuts_of(x.shape[1])):
+        _reduce_cut(x, o, cut, left, width, mask, weight, apart, keep, sums, infinite, notes)
+        for j in range(0, width, WIDTH):
+            shift = load(notes, (SHIFT, j))
+            store(shifts, (cut * (WIDEST // WIDTH) + j // WIDTH, 0), shift)
+            ones, high, low = totals_of(notes, j)
+            if cut > 0:
+                inverse, inverse_error = inverses_of(x, notes, j)
+                total = totals_of(merged, j)
+                before = load(merged, (SHIFT, j)), total[0], total[1], total[2]
+                pair = shift, ones, high, low
+                shift, ones, high, low = merge(before, pair, weight, inverse, inverse_error)
+            store(merged, (SHIFT, j), shift)
+            _note_totals(merged, j, (ones, high, low))
+
+
+@inlined
+def _kept_or_new(x: Any, keep: Any, at: Any, count: Any, notes: Any, j: Any, constants: Any) -> Any:
+    """Exponentials relative to the noted shift."""
+    if keep is None:
+        inverse, inverse_error = inverses_of(x, notes, j)
+        value = load_part(x, at, count, 0.0)
+        t, t_error = distance(value, load(notes, (SHIFT, j)), inverse, inverse_error)
+        e, _ = exponential(t, t_error, inverse, constants)
+        return e
+    else:
+        return wide(load_part(keep, at, count, 0.0))
+
+
+@kernel
+def softmax_long_columns(
+    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int
+) -> None:
+    """softmax of the columns of panels first to last."""
+    length = x.shape[1]
+    cuts = cuts_of(length)
+    sums, sums_loan = borrow(np.float64, SUMS * (WIDEST // WIDTH))
+    shifts, shifts_loan = borrow(np.float64, cuts * (WIDEST // WIDTH))
+    infinite = scratch(np.float64, 1, WIDEST)
+    notes = scratch(np.float64, NOTES, WIDEST)
+    merged = scratch(np.float64, NOTES, WIDEST)
+    factors = scratch(np.float64, 3, WIDEST)
+    keep = keeper(out)
+    _, inverse_error = inverses_of(x, notes, 0)
+    constants = constants_of(inverse_error)
+    for number in range(first, last):
+        o, left, width = _place_of(x, number)
+        _note_temperatures(x, temperature, o, left, width, notes)
+        _reduce_long(
+            x, o, left, width, mask, None, None, keep, sums, infinite, notes, merged, shifts
+        )
+        for cut in range(cuts):
+            for j in range(0, width, WIDTH):
+                inverse, inverse_error = inverses_of(x, notes, j)
+                a, a_low = reciprocals_of_totals(totals_of(merged, j), inverse_error)
+                own = load(shifts, (cut * (WIDEST // WIDTH) + j // WIDTH, 0))
+                store(notes, (SHIFT, j), own)
+                a, a_low, down = rescaling(
+                    own, load(merged, (SHIFT, j)), a, a_low, inverse, inverse_error, constants
+                )
+                store(factors, (0, j), a)
+                store(factors, (1, j), a_low)
+                store(factors, (2, j), down)
+            for i in range(cut * CUT, min(cut * CUT + CUT, length)):
+                _fetch(out, o, i + _AHEAD, length, left, width)
+                for j in range(0, width, WIDTH):
+                    count = min(WIDTH, width - j)
+                    at = (o, i, left + j)
+                    _, inverse_error = inverses_of(x, notes, j)
+                    e = _kept_or_new(x, keep, at, count, notes, j, constants)
+                    value = rescaled(
+                        e, load(factors, (0, j)), load(factors, (1, j)), load(factors, (2, j)),
+                        inverse_error,
+                    )  # fmt: skip
+                    store_part(out, at, count, unmasked(value, mask, at, count, 0.0))
+    give_back(sums_loan)
+    give_back(shifts_loan)
+
+
+@kernel
+def log_softmax_long_columns(
+    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int
+) -> None:
+    """log_softmax of the columns of panels first to last."""
+    length = x.shape[1]
+    sums, sums_loan = borrow(np.float64, SUMS * (WIDEST // WIDTH))
+    shifts, shifts_loan = borrow(np.float64, cuts_of(length) * (WIDEST // WIDTH))
+    infinite = scratch(np.float64, 1, WIDEST)
+    notes = scratch(np.float64, NOTES, WIDEST)
+    merged = scratch(np.float64, NOTES, WIDEST)
+    for number in range(first, last):
+        o, left, width = _place_of(x, number)
+        _note_temperatures(x, temperature, o, left, width, notes)
+        _reduce_long(
+            x, o, left, width, mask, None, True, None, sums, infinite, notes, merged, shifts
+        )
+        for j in range(0, width, WIDTH):
+            _, inverse_error = inverses_of(x, notes, j)
+            a, a_low = logarithms_of_totals(totals_of(merged, j), inverse_error)
+            store(notes, (SHIFT, j), load(merged, (SHIFT, j)))
+            store(notes, (HIGH, j), a)
+            store(notes, (LOW, j), a_low)
+        for i in range(length):
+            _fetch(x, o, i + _AHEAD, length, left, width)
+            _fetch(out, o, i + _AHEAD, length, left, width)
+            for j in range(0, width, WIDTH):
+                count = min(WIDTH, width - j)
+                at = (o, i, left + j)
+                value = _log_probability(x, load_part(x, at, count, 0.0), notes, j)
+                store_part(out, at, count, unmasked(value, mask, at, count, -INFINITY))
+    give_back(sums_loan)
+    give_back(shifts_loan)
+
+
+@kernel
+def logsumexp_long_columns(
+    x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
+) -> None:
+    """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
+    sums, sums_loan = borrow(np.float64, SUMS * (WIDEST // WIDTH))
+    shifts, shifts_loan = borrow(np.float64, cuts_of(x.shape[1]) * (WIDEST // WIDTH))
+    infinite = scratch(np.float64, 1, WIDEST)
+    notes = scratch(np.float64, NOTES, WIDEST)
+    merged = scratch(np.float64, NOTES, WIDEST)
+    for number in range(first, last):
+        o, left, width = _place_of(x, number)
+        _note_temperatures(x, None, o, left, width, notes)
+        _reduce_long(
+            x, o, left, width, mask, weight, wants_ones(weight), None, sums, infinite, notes,
+            merged, shifts,
+        )  # fmt: skip
+        for j in range(0, width, WIDTH):
+            store(notes, (SHIFT, j), load(merged, (SHIFT, j)))
+            _note_totals(notes, j, totals_of(merged, j))
+        _write_sums(x, out, sign, weight, o, left, width, notes)
+    give_back(sums_loan)
+    give_back(shifts_loan)

@@ -12,17 +12,15 @@ from typing import Any
 from numba import types
 
 from fastsoftmax.cpu.cache import chosen, inlined
-from fastsoftmax.cpu.lanes import bits_of, fma, from_bits, select
+from fastsoftmax.cpu.lanes import bits_of, fma, from_bits, select, table
 
-# Exponentials and all sums of them are carried times 2**128, so that none is ever subnormal: a
-# lane whose result is subnormal costs some 60 cycles and, in a sum, loses its low bits. For
-# narrower types times 2**64, which float32 can hold as well.
+# Exponentials of float64 and all sums of them are carried times 2**128, so that none is ever
+# subnormal: a lane whose result is subnormal costs some 60 cycles and, in a sum, loses its low
+# bits. Those of narrower types, computed in float64 too, stay far from that range.
 SCALE_EXPONENT = 128
-SCALE_EXPONENT_NARROW = 64
 
 # Below these the exponential is 0. Even 2**32 terms of exp(-770) = 2**-1110.9 sum to less than
-# half of the smallest float64, 2**-1075; of 2**-189 to less than half the smallest float32; and
-# once scaled they are normal in float32.
+# half of the smallest float64, 2**-1075; of 2**-189 to less than half the smallest float32.
 LOWEST = -770.0
 LOWEST_POWER_NARROW = -189
 
@@ -31,12 +29,11 @@ _LN2 = float.fromhex("0x1.62e42fefa39efp-1")
 # 42 bits, so that a product with an integer of 11 bits is exact; and the rest.
 _LN2_HIGH = float.fromhex("0x1.62e42fefa3800p-1")
 _LN2_LOW = float.fromhex("0x1.ef35793c76730p-45")
-# Added and taken away, it rounds to an integer n, and leaves the exponent field of the scaled
-# 2**n in its low bits.
+# Added and taken away, it rounds to an integer n, and leaves n in its low bits; with the rest of
+# _TO_POWER, the exponent field of the scaled 2**n.
 _TO_INTEGER = 1.5 * 2.0**52
 _TO_POWER = _TO_INTEGER + 1023 + SCALE_EXPONENT
-_TO_POWER_NARROW = _TO_INTEGER + 1023 + SCALE_EXPONENT_NARROW
-_LOWEST_POWER_NARROW = _TO_POWER_NARROW + LOWEST_POWER_NARROW
+_LOWEST_INTEGER_NARROW = _TO_INTEGER + LOWEST_POWER_NARROW
 
 
 def _numbers(hexadecimal: str) -> tuple[float, ...]:
@@ -62,7 +59,9 @@ LOG_COEFFICIENTS = _numbers(
     "0x1.e6d04c9e3c20ep-4"
 )
 _E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10 = EXP_COEFFICIENTS
-_N0, _N1, _N2, _N3, _N4, _N5 = EXP2_COEFFICIENTS
+_narrow_constants = table(
+    "exp2", (*EXP2_COEFFICIENTS, 1.0, _TO_INTEGER, _LOWEST_INTEGER_NARROW, _LOG2_E)
+)
 _L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = LOG_COEFFICIENTS
 
 _SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
@@ -78,23 +77,35 @@ def two_sum(a: Any, b: Any) -> Any:
 
 
 @chosen
-def exponential(t: Any, t_error: Any, inverse: Any) -> Any:
-    """An exponential for t <= 0 or NaN, scaled: a rounded value and what it left out.
+def constants_of(t_error: Any) -> Any:
+    """What `exponential` wants read before a loop: its constants for narrow types."""
+    if t_error is types.none:
+        return lambda t_error: _narrow_constants()
+    return lambda t_error: None
 
-    Without ``t_error`` (None) it is exp(t * inverse), the value alone, to 2**-27.5, for types
-    narrower than float64. With it, exp(t + t_error), value and rest together right to
-    2**-55.2 (0.22 ULP): the tail of the series, below 0.07, is rounded three times.
+
+@chosen
+def exponential(t: Any, t_error: Any, inverse: Any, constants: Any) -> Any:
+    """An exponential for t <= 0 or NaN: a rounded value and what it left out.
+
+    Without ``t_error`` (None) it is exp(t * inverse), the value alone and not scaled, to
+    2**-27.5, for types narrower than float64. With it, exp(t + t_error), scaled, value and rest
+    together right to 2**-55.2 (0.22 ULP): the tail of the series, below 0.07, is rounded three
+    times.
     """
 
-    def narrow(t: Any, t_error: Any, inverse: Any) -> Any:
-        binary = inverse * _LOG2_E
-        z = fma(t, binary, _TO_POWER_NARROW)
-        power = from_bits(bits_of(z) << 52)
-        r = fma(t, binary, _TO_POWER_NARROW - z)
-        p = fma(fma(fma(fma(fma(_N5, r, _N4), r, _N3), r, _N2), r, _N1), r, _N0)
-        return select(z < _LOWEST_POWER_NARROW, 0.0, fma(p, r, 1.0) * power), None
+    def narrow(t: Any, t_error: Any, inverse: Any, constants: Any) -> Any:
+        c0, c1, c2, c3, c4, c5, one, to_integer, lowest, log2_e = constants
+        binary = t * (inverse * log2_e)  # its rounding, at most 2**-46, does not count here
+        z = binary + to_integer
+        r = binary - (z - to_integer)
+        p = fma(fma(fma(fma(fma(fma(c5, r, c4), r, c3), r, c2), r, c1), r, c0), r, one)
+        # n is added to the exponent, which spares the multiplier: it has the most to do. A NaN
+        # that was float32 ends in zeros, and stays one.
+        value = from_bits(bits_of(p) + (bits_of(z) << 52))
+        return select(z < lowest, 0.0, value), None
 
-    def double(t: Any, t_error: Any, inverse: Any) -> Any:
+    def double(t: Any, t_error: Any, inverse: Any, constants: Any) -> Any:
         z = fma(t, _LOG2_E, _TO_POWER)
         power = from_bits(bits_of(z) << 52)
         n = z - _TO_POWER

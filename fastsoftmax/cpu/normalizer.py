@@ -19,12 +19,12 @@ from numba import types
 from fastsoftmax.cpu.cache import chosen, inlined
 from fastsoftmax.cpu.exponential import (
     SCALE_EXPONENT,
-    SCALE_EXPONENT_NARROW,
+    constants_of,
     exponential,
     logarithm,
     two_sum,
 )
-from fastsoftmax.cpu.lanes import float32_lanes, fma, narrowed, select, wide
+from fastsoftmax.cpu.lanes import fma, lane, rotated, select, wide
 
 INFINITY = float("inf")
 _NAN = float("nan")
@@ -79,10 +79,8 @@ def anchor(shift: Any) -> Any:
 @inlined
 def unit_exponent(weight: Any, inverse_error: Any) -> Any:
     """log2 of what a total of 1 is carried as. Weights may be huge: theirs is not scaled."""
-    if weight is not None:
+    if weight is not None or inverse_error is None:
         return 0
-    elif inverse_error is None:
-        return SCALE_EXPONENT_NARROW
     else:
         return SCALE_EXPONENT
 
@@ -104,11 +102,12 @@ def add_term(sums: Any, e: Any, e_error: Any, one: Any, weight: Any, inverse_err
     """
     ones, high, low = sums
     if inverse_error is None:
-        term = e if weight is None else weight * (e * 2.0**-SCALE_EXPONENT_NARROW)
+        term = e if weight is None else weight * e
         if one is None:
             return ones, high + term, low
         else:
-            return ones + select(one, term, 0.0), high + select(one, 0.0, term), low
+            # sums that are kept, not terms that are 0: with AVX-512 that is part of the addition
+            return select(one, ones + term, ones), select(one, high, high + term), low
     else:
         if weight is None:
             term, rest = e, e_error
@@ -136,19 +135,28 @@ def add_sums(a: Any, b: Any, inverse_error: Any) -> Any:
 
 
 @inlined
-def tree_total(
-    s0: Any, s1: Any, s2: Any, s3: Any, s4: Any, s5: Any, s6: Any, s7: Any, inverse_error: Any
-) -> Any:
-    """Eight sums as one total (ones, high, low), always in this order."""
-    s04, s26 = add_sums(s0, s4, inverse_error), add_sums(s2, s6, inverse_error)
-    s15, s37 = add_sums(s1, s5, inverse_error), add_sums(s3, s7, inverse_error)
-    even, odd = add_sums(s04, s26, inverse_error), add_sums(s15, s37, inverse_error)
-    ones, high, low = add_sums(even, odd, inverse_error)
+def add_normal(a: Any, b: Any, inverse_error: Any) -> Any:
+    """Two sums as one total, whose ``low`` is what ``high`` left out."""
+    ones, high, low = add_sums(a, b, inverse_error)
     if inverse_error is None:
         return ones, high, low
     else:
         high, low = _normal(high, low)
         return ones, high, low
+
+
+@inlined
+def _halves(sums: Any, half: int) -> Any:
+    return rotated(sums[0], half), rotated(sums[1], half), rotated(sums[2], half)
+
+
+@inlined
+def total_of_lanes(sums: Any, inverse_error: Any) -> Any:
+    """The eight sums of lanes as one total (ones, high, low), always in the order of a tree."""
+    sums = add_sums(sums, _halves(sums, 4), inverse_error)
+    sums = add_sums(sums, _halves(sums, 2), inverse_error)
+    ones, high, low = add_normal(sums, _halves(sums, 1), inverse_error)
+    return lane(ones, 0), lane(high, 0), lane(low, 0)
 
 
 @inlined
@@ -184,19 +192,6 @@ def infinite_term(x: Any, weight: Any) -> Any:
 
 
 @inlined
-def _down_and_up(weight: Any, inverse_error: Any) -> Any:
-    """What takes a total to its own size, and an exponential from its scale to the totals'."""
-    if inverse_error is None:
-        scale = 2.0**-SCALE_EXPONENT_NARROW
-    else:
-        scale = 2.0**-SCALE_EXPONENT
-    if weight is None:
-        return scale, 1.0
-    else:
-        return 1.0, scale
-
-
-@inlined
 def _rescaled(
     own: Any, total: Any, shift: Any, weight: Any, inverse: Any, inverse_error: Any
 ) -> Any:
@@ -207,18 +202,17 @@ def _rescaled(
     high = select(same, total[1], all_high)
     low = select(same, total[2], all_low)
     t, t_error = distance(own, shift, inverse, inverse_error)
-    # The total goes down to its own size before the exponential, still scaled, takes it further:
-    # so neither factor is subnormal.
-    down, up = _down_and_up(weight, inverse_error)
-    high_down = high * down
-    low_down = low * down
     if inverse_error is None:
-        e, _ = exponential(select(same, 0.0, t), None, inverse)
-        e = e * up
-        return ones, select(same, high, high_down * e), select(same, low, low_down * e)
+        e, _ = exponential(select(same, 0.0, t), None, inverse, constants_of(None))
+        return ones, select(same, high, high * e), select(same, low, low * e)
     else:
+        # The total goes down to its own size before the exponential, still scaled, takes it
+        # further: so neither factor is subnormal. Totals of weights are not scaled.
+        down, up = (2.0**-SCALE_EXPONENT, 1.0) if weight is None else (1.0, 2.0**-SCALE_EXPONENT)
+        high_down = high * down
+        low_down = low * down
         t, t_error = select(same, 0.0, t), select(same, 0.0, t_error)
-        e, e_error = exponential(t, t_error, inverse)
+        e, e_error = exponential(t, t_error, inverse, None)
         e = e * up
         product = high_down * e
         rest = fma(high_down, e, -product) + fma(high_down, e_error * up, low_down * e)
@@ -238,13 +232,11 @@ def merge(a: Any, b: Any, weight: Any, inverse: Any, inverse_error: Any) -> Any:
 
 @chosen
 def reciprocal_total(total: Any, inverse_error: Any) -> Any:
-    """1 / total, unscaled, in two numbers of the result's type; NaN where it is 0, inf or NaN."""
+    """1 / total, unscaled, in one or two numbers; NaN where it is 0, infinite or NaN."""
 
     def narrow(total: Any, inverse_error: Any) -> Any:
-        c = 2.0**SCALE_EXPONENT_NARROW / total[1]
-        c = select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN)
-        rounded = narrowed(c)
-        return rounded, narrowed(c - wide(rounded))
+        c = 1.0 / total[1]
+        return select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN), 0.0
 
     def double(total: Any, inverse_error: Any) -> Any:
         high, low = total[1] * 2.0**-SCALE_EXPONENT, total[2] * 2.0**-SCALE_EXPONENT
@@ -255,24 +247,16 @@ def reciprocal_total(total: Any, inverse_error: Any) -> Any:
     return narrow if inverse_error is types.none else double
 
 
-@chosen
-def kept(e: Any, e_error: Any) -> Any:
-    """An exponential as it is kept until the total is known: rounded to float32 or float64."""
-    if e_error is types.none:
-        return lambda e, e_error: narrowed(e)
-    return lambda e, e_error: e
-
-
-@chosen
-def probability(e: Any, c: Any, c_low: Any) -> Any:
-    """A kept exponential times 1 / total.
-
-    The scale is taken off last, exactly, or with the one rounding of a subnormal result. Were it
-    in c, e * c_low would be subnormal for results just above that range, and 0.5 ULP off.
-    """
-    narrow = e == float32_lanes
-    down = 2.0 ** -(SCALE_EXPONENT_NARROW if narrow else SCALE_EXPONENT)
-    return lambda e, c, c_low: fma(fma(e, c, e * c_low), down, 0.0)
+@inlined
+def probability(e: Any, c: Any, c_low: Any, inverse_error: Any) -> Any:
+    """An exponential times 1 / total."""
+    if inverse_error is None:
+        return e * c
+    else:
+        # The scale is taken off last, exactly, or with the one rounding of a subnormal result.
+        # Were it in c, e * c_low would be subnormal for results just above that range, and
+        # 0.5 ULP off.
+        return fma(fma(e, c, e * c_low), 2.0**-SCALE_EXPONENT, 0.0)
 
 
 @chosen

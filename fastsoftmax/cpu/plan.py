@@ -14,8 +14,9 @@ import numba
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu import columns, rows
-from fastsoftmax.cpu.cache import Entry, compiled, on_all_threads
+from fastsoftmax.cpu import columns, long, rows, short
+from fastsoftmax.cpu.cache import Entry, caller, compiled, on_all_threads
+from fastsoftmax.cpu.lanes import WIDTH
 
 Array = np.ndarray[Any, Any]
 
@@ -23,6 +24,8 @@ Array = np.ndarray[Any, Any]
 # 16384 logits 34 serial, 33 parallel; 32768: 47, 40; 65536: 75, 53; 262144: 232, 136. A launch
 # takes milliseconds on a busy machine, so not before it saves 20 us.
 PARALLEL_FROM = 1 << 16
+# Logits from which a kernel for one length pays, 0.4 s of compiling being 100 such batches.
+PACKED_FROM = 1 << 20
 
 
 # Whether this process was forked from one whose threads it does not have: OpenMP kills a child
@@ -44,85 +47,195 @@ if hasattr(os, "register_at_fork"):
 
 def normalized(function: str, x: Array, out: Array, temperature: Array, mask: Array | None) -> None:
     """softmax or log_softmax, by name, of x into out; see rows.py and columns.py."""
-    entry = functools.partial(_normalized_entry, function)
-    _run(entry, x, (x, out, temperature, mask), mask is not None)
+    arguments = x, out, temperature, mask
+    if x.ndim == 3:
+        length = x.shape[1]
+        name = f"{function}_columns" if length <= rows.BLOCK else f"{function}_long_columns"
+        _run(name, arguments, _panels(x))
+        return
+    count, length = x.shape
+    if length > rows.BLOCK:
+        if _shared(x):
+            kept, apart = (out, None) if function == "softmax" else (None, True)
+            pairs = _reduced(x, kept, temperature, mask, None, apart)
+            _run(f"{function}_cuts", (*arguments, pairs), len(pairs), x.size)
+        else:
+            _run(f"{function}_long", arguments, count)
+    elif length > short.SHORT:
+        _run(f"{function}_rows", arguments, count)
+    else:
+        packed = _packed_rows(function, *arguments)
+        if packed:
+            _run(f"softmax_packed_{length}", arguments, packed // WIDTH)
+            arguments = x[packed:], out[packed:], temperature[packed:], mask
+        if packed < count:
+            _run(f"{function}_short", arguments, count - packed)
 
 
 def logsumexp(
     x: Array, out: Array, sign: Array | None, mask: Array | None, weight: Array | None
 ) -> None:
     """log|sum(weight * exp(x))| of x into out, and the sum's sign where there are weights."""
-    _run(_logsumexp_entry, x, (x, out, sign, mask, weight), mask is not None, weight is not None)
+    arguments = x, out, sign, mask, weight
+    if x.ndim == 3:
+        name = "logsumexp_columns" if x.shape[1] <= rows.BLOCK else "logsumexp_long_columns"
+        _run(name, arguments, _panels(x))
+        return
+    count, length = x.shape
+    if length > rows.BLOCK:
+        if _shared(x):
+            temperature = np.ndarray((count,), np.float64, np.ones(1), strides=(0,))
+            apart = True if weight is None else None
+            pairs = _reduced(x, None, temperature, mask, weight, apart)
+            _run("logsumexp_cuts", (x, out, sign, weight, pairs), count, 0)
+        else:
+            _run("logsumexp_long", arguments, count)
+    elif length > short.SHORT or weight is not None:
+        _run("logsumexp_rows", arguments, count)
+    else:
+        _run("logsumexp_short", (x, out, mask), count)
 
 
-def _run(entry_for: Any, x: Array, arguments: tuple[Any, ...], *variant: bool) -> None:
-    # A row, or a panel of columns, is the least that a thread does.
-    count = x.shape[0] if x.ndim == 2 else x.shape[0] * -(-x.shape[2] // columns.PANEL)
-    if x.size >= PARALLEL_FROM and count > 1 and not _forked:
-        threads = numba.get_num_threads()
-        if threads > 1:
-            entry_for(x.dtype.char, x.ndim, True, *variant)(arguments, count, min(threads, count))
-            return
-    entry_for(x.dtype.char, x.ndim, False, *variant)(*arguments, 0, count)
+def _panels(x: Array) -> int:
+    """How many panels of columns there are."""
+    outer, length, inner = x.shape
+    return int(outer * -(-inner // columns.panel_width(length)))
 
 
-def _array(dtype: str, ndim: int) -> types.Array:
-    """Any strides: one compiled variant serves them all (the kernels look at strides alone)."""
-    return types.Array(numba.from_dtype(np.dtype(dtype)), ndim, "A")
+def _packed_rows(
+    function: str, x: Array, out: Array, temperature: Array, mask: Array | None
+) -> int:
+    """How many rows can be done by a kernel for rows of exactly this length."""
+    count, length = x.shape
+    fits = (
+        function == "softmax"
+        and length in short.PACKED
+        and x.size >= PACKED_FROM
+        and mask is None
+        and x.strides[0] == out.strides[0] == length * x.itemsize
+        and temperature.strides[0] == 0
+    )
+    return count // WIDTH * WIDTH if fits else 0
 
 
-def _compiled(kernel: Any, kinds: tuple[types.Type, ...], parallel: bool) -> Entry:
-    if parallel:
-        return compiled(on_all_threads(kernel), (types.Tuple(kinds), types.int64, types.int64))
-    return compiled(kernel, (*kinds, types.int64, types.int64))
+def _shared(x: Array) -> bool:
+    """Whether rows are so few and so long that all threads share each of them."""
+    threads = _threads(x.size, 2)
+    return threads > 1 and x.shape[1] > long.CUT and x.shape[0] < 4 * threads
+
+
+def _reduced(
+    x: Array, kept: Array | None, temperature: Array, mask: Array | None, weight: Array | None,
+    apart: Any,
+) -> Array:  # fmt: skip
+    """The pairs of all cuts of rows that threads share."""
+    count, length = x.shape
+    pairs = np.empty((count * -(-length // long.CUT), 4))
+    _run("reduce_cuts", (x, kept, temperature, mask, weight, apart, pairs), len(pairs), x.size)
+    return pairs
+
+
+def _threads(size: int, count: int) -> int:
+    """How many threads share ``count`` items that have ``size`` logits together."""
+    if size < PARALLEL_FROM or count < 2 or _forked:
+        return 1
+    return min(int(numba.get_num_threads()), count)
+
+
+def _run(name: str, arguments: tuple[Any, ...], count: int, size: int | None = None) -> None:
+    x = arguments[0]
+    threads = _threads(x.size if size is None else size, count)
+    call, address = _variant(name, _kinds_of(arguments))
+    call(arguments, address, on_all_threads() if threads > 1 else 0, count, threads)
+
+
+def _kind_of(argument: Any) -> tuple[str, int] | bool | None:
+    """What decides which code takes an argument."""
+    if argument is None or argument is True:
+        return argument
+    return argument.dtype.char, argument.ndim
+
+
+def _kinds_of(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(map(_kind_of, arguments))
+
+
+def _type_of(kind: Any) -> types.Type:
+    if kind is None:
+        return types.none
+    if kind is True:
+        return types.boolean
+    # Any strides: one compiled variant serves them all (the kernels look at strides alone).
+    return types.Array(numba.from_dtype(np.dtype(kind[0])), kind[1], "A")
+
+
+_KERNELS = {
+    kernel.py_func.__name__: kernel
+    for module in (rows, short, long, columns)
+    for kernel in [*vars(module).values(), *getattr(module, "PACKED", {}).values()]
+    if hasattr(kernel, "cache_name")
+}
 
 
 @functools.cache
-def _normalized_entry(function: str, dtype: str, ndim: int, parallel: bool, masked: bool) -> Entry:
-    kernel = {
-        ("softmax", 2): rows.softmax_rows,
-        ("softmax", 3): columns.softmax_columns,
-        ("log_softmax", 2): rows.log_softmax_rows,
-        ("log_softmax", 3): columns.log_softmax_columns,
-    }[function, ndim]
-    array = _array(dtype, ndim)
-    mask = _array("?", ndim) if masked else types.none
-    return _compiled(kernel, (array, array, _array("d", ndim - 1), mask), parallel)
+def _variant(name: str, kinds: tuple[Any, ...]) -> tuple[Entry, int]:
+    """What calls a kernel for arguments of these kinds, and the address of its code."""
+    signature = tuple(map(_type_of, kinds))
+    return caller(signature), compiled(_KERNELS[name], signature)
 
 
-@functools.cache
-def _logsumexp_entry(dtype: str, ndim: int, parallel: bool, masked: bool, weighted: bool) -> Entry:
-    kernel = {2: rows.logsumexp_rows, 3: columns.logsumexp_columns}[ndim]
-    sign = _array("d", ndim - 1) if weighted else types.none
-    mask = _array("?", ndim) if masked else types.none
-    weight = _array("d", ndim) if weighted else types.none
-    kinds = (_array(dtype, ndim), _array(dtype, ndim - 1), sign, mask, weight)
-    return _compiled(kernel, kinds, parallel)
+Variant = tuple[str, tuple[Any, ...]]
 
 
-def all_variants() -> list[functools.partial[Entry]]:
-    """Every variant that can be compiled."""
-    flags = (False, True)
-    shapes = [(t, ndim, parallel) for t in "dfHh" for ndim in (2, 3) for parallel in flags]
-    normalized = [
-        functools.partial(_normalized_entry, function, *shape, masked=masked)
-        for function in ("softmax", "log_softmax")
-        for shape in shapes
-        for masked in flags
+def all_variants() -> list[Variant]:
+    """Every kernel and kinds of arguments for which code can be compiled."""
+    return [variant for dtype in "dfHh" for variant in _variants_of(dtype)]
+
+
+def common_variants() -> list[Variant]:
+    """Those of plain calls on float32 and float64, but for few rows that are very long."""
+    rare = {("?", 2), ("?", 3)}
+    return [
+        (name, kinds)
+        for dtype in "df"
+        for name, kinds in _variants_of(dtype)
+        if "cuts" not in name and "packed" not in name
+        # neither masks nor weights, which are the last argument
+        if not rare & set(kinds) and (kinds[-1] is None or name == "logsumexp_short")
     ]
-    # With weights, a mask is folded into them.
-    logsumexps = [
-        functools.partial(_logsumexp_entry, *shape, masked=masked, weighted=weighted)
-        for shape in shapes
-        for masked, weighted in ((False, False), (True, False), (False, True))
-    ]
-    return normalized + logsumexps
 
 
-def common_variants() -> list[functools.partial[Entry]]:
-    """The variants of plain calls on float32 and float64."""
-    plain = (v for v in all_variants() if not any(v.keywords.values()))
-    return [v for v in plain if {"d", "f"} & set(v.args)]
+def _variants_of(dtype: str) -> list[Variant]:
+    variants: list[Variant] = []
+    number, pairs = ("d", 1), ("d", 2)
+    for ndim, kinds_of_rows in ((2, ("short", "rows", "long")), (3, ("columns", "long_columns"))):
+        x, row, flags, weights = (dtype, ndim), ("d", ndim - 1), ("?", ndim), ("d", ndim)
+        sums = (dtype, ndim - 1)
+        for kind in kinds_of_rows:
+            for mask in (None, flags):
+                for function in ("softmax", "log_softmax"):
+                    variants.append((f"{function}_{kind}", (x, x, row, mask)))
+                if kind == "short":
+                    variants.append(("logsumexp_short", (x, sums, mask)))
+                else:
+                    variants.append((f"logsumexp_{kind}", (x, sums, None, mask, None)))
+            if kind != "short":
+                variants.append((f"logsumexp_{kind}", (x, sums, row, None, weights)))
+    x, sums, flags, weights = (dtype, 2), (dtype, 1), ("?", 2), ("d", 2)
+    variants += [(f"softmax_packed_{n}", (x, x, number, None)) for n in short.PACKED]
+    for mask in (None, flags):
+        variants += [(f"{f}_cuts", (x, x, number, mask, pairs)) for f in ("softmax", "log_softmax")]
+        variants.append(("reduce_cuts", (x, x, number, mask, None, None, pairs)))
+        variants.append(("reduce_cuts", (x, None, number, mask, None, True, pairs)))
+    variants.append(("reduce_cuts", (x, None, number, None, weights, None, pairs)))
+    variants.append(("logsumexp_cuts", (x, sums, None, None, pairs)))
+    variants.append(("logsumexp_cuts", (x, sums, number, weights, pairs)))
+    return variants
+
+
+def compile_variant(variant: Variant) -> None:
+    """Have its code ready, in this process and for later ones."""
+    _variant(*variant)
 
 
 def cpu() -> tuple[str, int]:

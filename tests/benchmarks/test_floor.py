@@ -1,9 +1,6 @@
-"""16384 rows of 1000 float32 logits with ``out=``, beside SciPy and a copy.
+"""Generous bounds, which a kernel that stops vectorising breaks on any machine.
 
-    python -m pytest tests/benchmarks --benchmark-enable
-
-Times are taken in turns, the least of 20 each, so that a busy moment hits all alike; nothing else
-should run.
+Ratios in turns, not times: of softmax to a copy, and of the other functions to SciPy. CI runs this.
 """
 
 import time
@@ -13,31 +10,46 @@ import pytest
 import scipy.special
 
 import fastsoftmax
+from benchmarks import yardstick
 
-FUNCTIONS = ["softmax", "log_softmax", "logsumexp"]
+# Six times what was measured with AVX-512: scalar code takes twenty times as long.
+COPIES = {(200_000, 10): 20, (16384, 200): 12, (4096, 1000): 10, (200, 20_000): 12}
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_times_faster_than_scipy(benchmark, name):
-    x = np.random.default_rng(0).standard_normal((16384, 1000), dtype=np.float32) * 5
-    out = np.empty(len(x), np.float32) if name == "logsumexp" else np.empty_like(x)
-    target = np.empty_like(x)
-    candidates = {
-        "copy": lambda: np.copyto(target, x),
-        "ours": lambda: getattr(fastsoftmax, name)(x, axis=-1, out=out),
-        "scipy": lambda: getattr(scipy.special, name)(x, axis=-1),
-    }
-    times = {key: [] for key in candidates}
-    for _ in range(20):
-        for key, call in candidates.items():
+def least(*calls, rounds=10):
+    times = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, values in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
-            times[key].append(time.perf_counter() - start)
-    least = {key: min(values) for key, values in times.items()}
-    benchmark.extra_info.update({f"{key}, ms": value * 1e3 for key, value in least.items()})
-    benchmark.extra_info["times faster than scipy"] = least["scipy"] / least["ours"]
-    benchmark.extra_info["time of a copy"] = least["ours"] / least["copy"]
-    print({key: round(value, 2) for key, value in benchmark.extra_info.items()})
-    benchmark.pedantic(candidates["ours"], rounds=20, warmup_rounds=1)
-    if name == "softmax":
-        assert least["scipy"] / least["ours"] >= 8
+            values.append(time.perf_counter() - start)
+    return [min(values) for values in times]
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("shape", COPIES)
+def test_softmax_takes_a_few_copies(benchmark, shape, axis):
+    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    x = x if axis == -1 else np.ascontiguousarray(x.T)
+    out = np.empty_like(x)
+    copy = yardstick.copying(x)
+
+    def call():
+        fastsoftmax.softmax(x, axis=axis, out=out)
+
+    call(), copy()
+    ours, pace = least(call, copy)
+    benchmark.extra_info["ratio"] = ours / pace
+    benchmark.pedantic(call, rounds=1)
+    assert ours / pace < COPIES[shape] * (1 if axis == -1 else 3)
+
+
+@pytest.mark.parametrize("function", ["softmax", "log_softmax", "logsumexp"])
+def test_at_least_three_times_faster_than_scipy(benchmark, function):
+    x = np.random.default_rng(0).standard_normal((4096, 1000), dtype=np.float32)
+    call, theirs = getattr(fastsoftmax, function), getattr(scipy.special, function)
+    call(x, axis=-1)
+    ours, other = least(lambda: call(x, axis=-1), lambda: theirs(x, axis=-1))
+    benchmark.extra_info["times faster than scipy"] = other / ours
+    benchmark.pedantic(lambda: call(x, axis=-1), rounds=1)
+    assert other / ours >= 3

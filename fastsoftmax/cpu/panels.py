@@ -1,0 +1,115 @@
+"""A panel: logits of several rows side by side in scratch memory, for kernels whose lanes are rows.
+
+Lines of eight float64 hold element i of eight rows each. Element i belongs to class i modulo 8,
+and the classes are added as a tree: the same sums, in the same order, as those of lanes along a
+row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastsoftmax.cpu.cache import inlined
+from fastsoftmax.cpu.exponential import constants_of, exponential
+from fastsoftmax.cpu.lanes import WIDTH, any_of, load, select, spread, store
+from fastsoftmax.cpu.normalizer import (
+    INFINITY,
+    add_normal,
+    add_sums,
+    add_term,
+    anchor,
+    distance,
+    infinite_term,
+    is_one,
+)
+from fastsoftmax.cpu.rows import weight_of
+
+# Lines of a scratch array for the sums of eight rows: ones, high and low of each class.
+SUMS = 3 * WIDTH
+
+
+@inlined
+def _class_of(sums: Any, index: int) -> Any:
+    ones = load(sums, (index, 0))
+    return ones, load(sums, (index + WIDTH, 0)), load(sums, (index + 2 * WIDTH, 0))
+
+
+@inlined
+def clear(sums: Any) -> None:
+    """Let every class be zero: those beyond the length stay so."""
+    for line in range(SUMS):
+        store(sums, (line, 0), spread(0.0))
+
+
+@inlined
+def total_of_classes(sums: Any, first: Any, inverse_error: Any) -> Any:
+    """The classes' sums, from a line on, as totals (ones, high, low) of eight rows."""
+    s04 = add_sums(_class_of(sums, first), _class_of(sums, first + 4), inverse_error)
+    s26 = add_sums(_class_of(sums, first + 2), _class_of(sums, first + 6), inverse_error)
+    s15 = add_sums(_class_of(sums, first + 1), _class_of(sums, first + 5), inverse_error)
+    s37 = add_sums(_class_of(sums, first + 3), _class_of(sums, first + 7), inverse_error)
+    even, odd = add_sums(s04, s26, inverse_error), add_sums(s15, s37, inverse_error)
+    return add_normal(even, odd, inverse_error)
+
+
+@inlined
+def where_infinite(infinite: Any, total: Any, ones: Any, high: Any, low: Any) -> Any:
+    """Totals, but ``total`` where the shift is infinite."""
+    return (
+        select(infinite, 0.0, ones),
+        select(infinite, total, high),
+        select(infinite, 0.0, low),
+    )
+
+
+@inlined
+def reduce_panel(
+    panel: Any,
+    first: Any,
+    step: Any,
+    length: Any,
+    shift: Any,
+    inverse: Any,
+    inverse_error: Any,
+    apart: Any,
+    keep: Any,
+    sums: Any,
+    weight: Any,
+    at: Any,
+    count: Any,
+) -> Any:
+    """The totals (ones, high, low) of eight rows whose lines are ``first``, ``first + step`` ...
+
+    With ``keep``, which is None or True, their exponentials take the place of the logits.
+    ``sums`` is clear, or was used for as many lines before. ``weight``: None, or an array (outer,
+    length, inner) of which the rows' first ``count`` weights are ``at``.
+    """
+    base = anchor(shift)
+    constants = constants_of(inverse_error)
+    zero = spread(0.0)
+    infinite = shift == INFINITY
+    infinite_total = zero
+    if any_of(infinite):
+        for i in range(length):
+            here = weight_of(weight, (at[0], at[1] + i, at[2]), count)
+            logit = load(panel, (first + i * step, 0))
+            infinite_total = infinite_total + infinite_term(logit, here)
+    for i in range(length):
+        line = first + i * step
+        t, t_error = distance(load(panel, (line, 0)), base, inverse, inverse_error)
+        e, e_error = exponential(t, t_error, inverse, constants)
+        if keep is not None:
+            store(panel, (line, 0), e)
+        index = i % WIDTH
+        before = zero, zero, zero
+        if i >= WIDTH:
+            before = _class_of(sums, index)
+        here = weight_of(weight, (at[0], at[1] + i, at[2]), count)
+        ones, high, low = add_term(before, e, e_error, is_one(t, apart), here, inverse_error)
+        if apart is not None:
+            store(sums, (index, 0), ones)
+        store(sums, (index + WIDTH, 0), high)
+        if inverse_error is not None:
+            store(sums, (index + 2 * WIDTH, 0), low)
+    ones, high, low = total_of_classes(sums, 0, inverse_error)
+    return where_infinite(infinite, infinite_total, ones, high, low)
