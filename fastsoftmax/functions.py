@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -277,6 +280,18 @@ def _normalized(
     function: str, x: Any, axis: Axis, out: Any, where: Any, temperature: Any, dtype: Any
 ) -> Any:
     """softmax or log_softmax, from the caller's arguments to the caller's result."""
+    if (
+        type(x) is np.ndarray
+        and where is None
+        and dtype is None
+        and type(temperature) is float
+        and temperature == 1.0
+        and (axis is None or type(axis) is int)
+        and x.flags.c_contiguous
+    ):
+        small = _small(function, x.dtype, x.shape, axis)
+        if small is not None and (out is None or _takes_all(out, x)):
+            return small(x, out)
     source = arrays.unwrap(x)
     computed = arrays.floating(function, source.values)
     result = arrays.result_type(function, computed, dtype)
@@ -302,6 +317,54 @@ def _normalized(
     if answer.dtype != result:
         answer = arrays.cast(answer, result)
     return arrays.rewrap(source, answer[()])
+
+
+@functools.lru_cache(maxsize=1024)
+def _small(
+    function: str, dtype: np.dtype[Any], shape: tuple[int, ...], axis: int | None
+) -> Callable[[arrays.Array, arrays.Array | None], arrays.Array] | None:
+    """What computes plain calls on small arrays in C order; None for others.
+
+    As `_normalized`, with all that depends on type, shape and axis done once: 1.2 us for (1, 10)
+    where that takes 7.
+    """
+    size = math.prod(shape)
+    if not (
+        0 < size < plan.PARALLEL_FROM and shape and dtype.isnative and arrays.has_kernel(dtype)
+    ):
+        return None
+    example = np.zeros(shape, dtype)
+    rows = arrays.rows_of(example, arrays.normalized_axes(len(shape), axis))
+    seen = arrays.stored(rows.view(example))
+    if not np.may_share_memory(seen, example):
+        return None  # axes that are not neighbours
+    run = plan.small(function, seen, seen, rows.view_rows(np.array(1.0)))
+    seen_shape, stored = seen.shape, seen.dtype
+
+    def compute(x: arrays.Array, out: arrays.Array | None) -> arrays.Array:
+        if out is None:
+            out = np.empty(shape, dtype)
+        if stored != dtype:
+            run(x.view(stored).reshape(seen_shape), out.view(stored).reshape(seen_shape))
+        elif shape != seen_shape:
+            run(x.reshape(seen_shape), out.reshape(seen_shape))
+        else:
+            run(x, out)
+        return out
+
+    return compute
+
+
+def _takes_all(out: Any, x: arrays.Array) -> bool:
+    """Whether a kernel can write its result for x right there."""
+    return (
+        type(out) is np.ndarray
+        and out.dtype == x.dtype
+        and out.shape == x.shape
+        and out.flags.c_contiguous
+        and out.flags.writeable
+        and (out is x or not np.may_share_memory(out, x))
+    )
 
 
 def _normalized_by_kernel(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -48,67 +49,79 @@ if hasattr(os, "register_at_fork"):
 def normalized(function: str, x: Array, out: Array, temperature: Array, mask: Array | None) -> None:
     """softmax or log_softmax, by name, of x into out; see rows.py and columns.py."""
     arguments = x, out, temperature, mask
-    if x.ndim == 3:
-        length = x.shape[1]
-        name = f"{function}_columns" if length <= rows.BLOCK else f"{function}_long_columns"
-        _run(name, arguments, _panels(x))
+    if _shared(x):
+        kept, apart = (out, None) if function == "softmax" else (None, True)
+        pairs = _reduced(x, kept, temperature, mask, None, apart)
+        _run(f"{function}_cuts", (*arguments, pairs), len(pairs), x.size)
         return
-    count, length = x.shape
-    if length > rows.BLOCK:
-        if _shared(x):
-            kept, apart = (out, None) if function == "softmax" else (None, True)
-            pairs = _reduced(x, kept, temperature, mask, None, apart)
-            _run(f"{function}_cuts", (*arguments, pairs), len(pairs), x.size)
-        else:
-            _run(f"{function}_long", arguments, count)
-    elif length > short.SHORT:
-        _run(f"{function}_rows", arguments, count)
-    else:
-        packed = _packed_rows(function, *arguments)
-        if packed:
-            _run(f"softmax_packed_{length}", arguments, packed // WIDTH)
-            arguments = x[packed:], out[packed:], temperature[packed:], mask
-        if packed < count:
-            _run(f"{function}_short", arguments, count - packed)
+    packed = _packed_rows(function, *arguments)
+    if packed:
+        _run(f"softmax_packed_{x.shape[1]}", arguments, packed // WIDTH)
+        arguments = x[packed:], out[packed:], temperature[packed:], mask
+    _run(f"{function}_{_kind_of_rows(x.shape)}", arguments, _items(arguments[0].shape))
+
+
+def small(
+    function: str, x: Array, out: Array, temperature: Array
+) -> Callable[[Array, Array], None]:
+    """What computes softmax or log_softmax of arrays like x into ones like out.
+
+    Everything is decided: arrays of this size are never shared among threads.
+    """
+    arguments = x, out, temperature, None
+    call, address = _variant(f"{function}_{_kind_of_rows(x.shape)}", _kinds_of(arguments))
+    count = _items(x.shape)
+
+    def run(x: Array, out: Array) -> None:
+        call((x, out, temperature, None), address, 0, count, 1)
+
+    return run
 
 
 def logsumexp(
     x: Array, out: Array, sign: Array | None, mask: Array | None, weight: Array | None
 ) -> None:
     """log|sum(weight * exp(x))| of x into out, and the sum's sign where there are weights."""
-    arguments = x, out, sign, mask, weight
-    if x.ndim == 3:
-        name = "logsumexp_columns" if x.shape[1] <= rows.BLOCK else "logsumexp_long_columns"
-        _run(name, arguments, _panels(x))
+    if _shared(x):
+        temperature = np.ndarray((len(x),), np.float64, np.ones(1), strides=(0,))
+        apart = True if weight is None else None
+        pairs = _reduced(x, None, temperature, mask, weight, apart)
+        _run("logsumexp_cuts", (x, out, sign, weight, pairs), len(x), 0)
         return
-    count, length = x.shape
-    if length > rows.BLOCK:
-        if _shared(x):
-            temperature = np.ndarray((count,), np.float64, np.ones(1), strides=(0,))
-            apart = True if weight is None else None
-            pairs = _reduced(x, None, temperature, mask, weight, apart)
-            _run("logsumexp_cuts", (x, out, sign, weight, pairs), count, 0)
-        else:
-            _run("logsumexp_long", arguments, count)
-    elif length > short.SHORT or weight is not None:
-        _run("logsumexp_rows", arguments, count)
+    kind = _kind_of_rows(x.shape)
+    if kind == "short" and weight is None:
+        _run("logsumexp_short", (x, out, mask), len(x))
     else:
-        _run("logsumexp_short", (x, out, mask), count)
+        kind = "rows" if kind == "short" else kind
+        _run(f"logsumexp_{kind}", (x, out, sign, mask, weight), _items(x.shape))
 
 
-def _panels(x: Array) -> int:
-    """How many panels of columns there are."""
-    outer, length, inner = x.shape
-    return int(outer * -(-inner // columns.panel_width(length)))
+def _kind_of_rows(shape: tuple[int, ...]) -> str:
+    """Which kernels compute rows of an array of this shape, as kernels see it."""
+    length = shape[1]
+    if len(shape) == 3:
+        return "columns" if length <= rows.BLOCK else "long_columns"
+    if length > rows.BLOCK:
+        return "long"
+    return "rows" if length > short.SHORT else "short"
+
+
+def _items(shape: tuple[int, ...]) -> int:
+    """How many items a kernel does: rows, or panels of columns."""
+    if len(shape) == 2:
+        return shape[0]
+    outer, length, inner = shape
+    return outer * -(-inner // columns.panel_width(length))
 
 
 def _packed_rows(
     function: str, x: Array, out: Array, temperature: Array, mask: Array | None
 ) -> int:
     """How many rows can be done by a kernel for rows of exactly this length."""
-    count, length = x.shape
+    count, length = x.shape[:2]
     fits = (
         function == "softmax"
+        and x.ndim == 2
         and length in short.PACKED
         and x.size >= PACKED_FROM
         and mask is None
@@ -120,8 +133,10 @@ def _packed_rows(
 
 def _shared(x: Array) -> bool:
     """Whether rows are so few and so long that all threads share each of them."""
+    if x.ndim == 3 or x.shape[1] <= long.CUT:
+        return False
     threads = _threads(x.size, 2)
-    return threads > 1 and x.shape[1] > long.CUT and x.shape[0] < 4 * threads
+    return threads > 1 and x.shape[0] < 4 * threads
 
 
 def _reduced(
@@ -143,6 +158,8 @@ def _threads(size: int, count: int) -> int:
 
 
 def _run(name: str, arguments: tuple[Any, ...], count: int, size: int | None = None) -> None:
+    if count == 0:
+        return
     x = arguments[0]
     threads = _threads(x.size if size is None else size, count)
     call, address = _variant(name, _kinds_of(arguments))

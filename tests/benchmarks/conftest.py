@@ -2,12 +2,22 @@
 
 import os
 
+import pytest
+
 # Everyone gets as many threads as Numba takes; to be set before any library is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("NUMBA_NUM_THREADS", str(os.cpu_count())))
 
 
 def pytest_addoption(parser):
     parser.addoption("--quick", action="store_true", help="few shapes and few rounds, in a minute")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config):
+    if config.getoption("benchmark_enable"):
+        config.option.numprocesses = 0  # one at a time
+        config.option.dist = "no"
+    return (yield)
 
 
 def pytest_ignore_collect(collection_path, config):
