@@ -33,12 +33,10 @@ import threading
 import fastsoftmax
 from numba.core import event
 from numba.np.ufunc import parallel
-from fastsoftmax.cpu import columns, long, rows, short
+from fastsoftmax.cpu import jit, columns, long, rows, short
 assert threading.active_count() == 1
 assert not parallel._is_initialized
-for module in (rows, short, long, columns):
-    for thing in vars(module).values():
-        assert not getattr(thing, "overloads", None), thing
+assert jit.KERNELS and not any(kernel.overloads for kernel in jit.KERNELS.values())
 import os
 print(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1)
 """
@@ -84,7 +82,7 @@ import fastsoftmax
 print((time.perf_counter() - between) / (between - start))
 """
     ratios = sorted(float(run(program).stdout) for _ in range(5))
-    assert ratios[0] < 0.5  # 0.23 here
+    assert ratios[0] < 0.3  # 0.12 here
 
 
 def test_code_is_kept_and_found_again(tmp_path):
@@ -99,10 +97,15 @@ with event.install_recorder("numba:compile") as recorder:
     assert first[0] == ANSWER
     assert int(first[1]) > 10
     # the kernel, and what calls it
-    assert [entry.name.split(".")[1] for entry in entries(tmp_path)] == ["caller", "softmax_short"]
+    assert [entry.name.split(".")[0] for entry in entries(tmp_path)] == ["caller", "softmax_short"]
     stamps = [entry.stat().st_mtime_ns for entry in entries(tmp_path)]
+    # The second process loads no kernel, and not all that Numba can compile.
+    program += """
+import sys
+print({"fastsoftmax.cpu.rows", "fastsoftmax.cpu.lanes", "numba.np.linalg"} & set(sys.modules))
+"""
     second = run(program, tmp_path).stdout.split("\n")
-    assert second[:2] == [ANSWER, "0"]
+    assert second[:3] == [ANSWER, "0", "set()"]
     assert [entry.stat().st_mtime_ns for entry in entries(tmp_path)] == stamps
 
 

@@ -7,9 +7,8 @@ import pytest
 from exact import wide_log_softmax, wide_softmax, wide_ulp_error
 
 from fastsoftmax.cpu import plan
-from fastsoftmax.cpu.columns import WIDEST as PANEL
-from fastsoftmax.cpu.long import CUT
-from fastsoftmax.cpu.rows import BLOCK
+from fastsoftmax.cpu.sizes import BLOCK, CUT
+from fastsoftmax.cpu.sizes import WIDEST as PANEL
 
 TYPES = {
     "float64": (np.dtype(np.float64), np.float64),

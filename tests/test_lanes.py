@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastsoftmax.cpu import lanes
-from fastsoftmax.cpu.lanes import WIDTH
+from fastsoftmax.cpu import lanes, memory
+from fastsoftmax.cpu.sizes import WIDTH
 
 STORED = {
     "float64": (np.dtype(np.float64), np.float64),
@@ -19,45 +19,45 @@ STORED = {
 @njit
 def copy(x, out):
     for i in range(0, x.shape[0], WIDTH):
-        lanes.store(out, (i,), lanes.wide(lanes.load(x, (i,))))
+        memory.store(out, (i,), lanes.wide(memory.load(x, (i,))))
 
 
 @njit
 def narrow(x, out):
     for i in range(0, x.shape[0], WIDTH):
-        lanes.store(out, (i,), lanes.load(x, (i,)))
+        memory.store(out, (i,), memory.load(x, (i,)))
 
 
 @njit
 def copy_part(x, out, at, count, fill):
-    lanes.store(out, (0,), lanes.wide(lanes.load_part(x, (at,), count, fill)))
+    memory.store(out, (0,), lanes.wide(memory.load_part(x, (at,), count, fill)))
 
 
 @njit
 def write_part(x, out, at, count):
-    lanes.store_part(out, (at,), count, lanes.load(x, (0,)))
+    memory.store_part(out, (at,), count, memory.load(x, (0,)))
 
 
 @njit
 def write_one(x, out, at):
-    lanes.store_part(out, (at,), 1, lanes.load(x, (0,)))
+    memory.store_part(out, (at,), 1, memory.load(x, (0,)))
 
 
 @njit
 def combine(x, y, out):
-    a, b = lanes.load(x, (0,)), lanes.load(y, (0,))
-    lanes.store(out, (0, 0), a + b)
-    lanes.store(out, (1, 0), a - b)
-    lanes.store(out, (2, 0), a * b)
-    lanes.store(out, (3, 0), a / b)
-    lanes.store(out, (4, 0), -a)
-    lanes.store(out, (5, 0), lanes.fma(a, b, 3.0))
-    lanes.store(out, (6, 0), lanes.select(a < b, a, b))
-    lanes.store(out, (7, 0), lanes.select(a > 0.5, a, 2.0))
-    lanes.store(out, (8, 0), lanes.select(a == b, 1.0, a))
-    lanes.store(out, (9, 0), lanes.select(a != b, 1.0, a))
-    lanes.store(out, (10, 0), lanes.from_bits((lanes.bits_of(a) << 1) >> 1))
-    lanes.store(out, (11, 0), 1.0 / a)
+    a, b = memory.load(x, (0,)), memory.load(y, (0,))
+    memory.store(out, (0, 0), a + b)
+    memory.store(out, (1, 0), a - b)
+    memory.store(out, (2, 0), a * b)
+    memory.store(out, (3, 0), a / b)
+    memory.store(out, (4, 0), -a)
+    memory.store(out, (5, 0), lanes.fma(a, b, 3.0))
+    memory.store(out, (6, 0), lanes.select(a < b, a, b))
+    memory.store(out, (7, 0), lanes.select(a > 0.5, a, 2.0))
+    memory.store(out, (8, 0), lanes.select(a == b, 1.0, a))
+    memory.store(out, (9, 0), lanes.select(a != b, 1.0, a))
+    memory.store(out, (10, 0), lanes.from_bits((lanes.bits_of(a) << 1) >> 1))
+    memory.store(out, (11, 0), 1.0 / a)
 
 
 def test_operators_are_numpys():
@@ -85,7 +85,7 @@ def test_operators_are_numpys():
 
 @njit
 def reduce(x, out):
-    value = lanes.load(x, (0,))
+    value = memory.load(x, (0,))
     out[0] = lanes.largest(value)
     for i in range(WIDTH):
         out[1 + i] = lanes.lane(value, i)
@@ -182,7 +182,7 @@ def test_lanes_are_read_and_written_at_any_alignment():
 
 @njit
 def masked(mask, out, at, count):
-    lanes.store(out, (0,), lanes.select(lanes.load_mask(mask, (at,), count), 1.0, 0.0))
+    memory.store(out, (0,), lanes.select(memory.load_mask(mask, (at,), count), 1.0, 0.0))
 
 
 def test_masks_are_read_up_to_count():

@@ -1,4 +1,4 @@
-"""How kernels are compiled, and where the compiled code is kept between processes.
+"""Where compiled code is kept between processes.
 
 One file for each kernel and signature, in a directory named by everything that the code depends
 on: every source file of the package, the versions of Python, Numba, llvmlite and NumPy, the CPU
@@ -28,39 +28,13 @@ from typing import Any, BinaryIO
 import llvmlite
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import njit, prange, types
-from numba.core import cgutils, serialize
+from numba.core import serialize
 from numba.core.compiler import CompileResult
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 Entry = Callable[..., Any]
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _instruction: _Decorator = intrinsic
-
-# "numpy": a division by zero gives infinity or NaN and costs no check. Without "_nrt", Numba
-# would count references to the arrays of a kernel for each row: 1.1x on rows of 1000.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
-
-# For what runs inside kernels alone; wrappers for calls from Python and C would take another half
-# of the time to compile.
-_INSIDE = _OPTIONS | {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(**_INSIDE)
-
-
-def chosen(choose: Callable[..., Any]) -> Callable[..., Any]:
-    """A formula whose body ``choose`` picks by the Numba types of the arguments.
-
-    For what is one thing in two arithmetics and returns other types in each; where the types
-    agree, an ``if ... is None`` inside an inlined function does.
-    """
-
-    def formula(*args: Any) -> Any:
-        raise NotImplementedError(f"{choose.__name__} runs inside compiled code only")
-
-    overload(formula, strict=False, jit_options=_INSIDE)(choose)
-    return formula
 
 
 def cache_directory() -> Path:
@@ -86,11 +60,12 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:24]
 
 
-def _short_hash(kinds: Any) -> str:
+def short_hash(kinds: Any) -> str:
+    """A part of a file's name that differs where the types of arguments do."""
     return hashlib.sha256(repr(kinds).encode()).hexdigest()[:16]
 
 
-class _Store:
+class Store:
     """What a Numba dispatcher asks of its cache: to load and to save a compiled signature."""
 
     def __init__(self, name: str) -> None:
@@ -98,13 +73,17 @@ class _Store:
 
     @property
     def cache_path(self) -> str:
+        """Where the files are, for Numba's statistics."""
         return str(cache_directory())
 
     def _file(self, signature: Any) -> Path:
-        return cache_directory() / f"{self.name}.{_short_hash(signature)}.bin"
+        return cache_directory() / f"{self.name}.{short_hash(signature)}.bin"
 
-    def load_overload(self, signature: Any, target_context: Any) -> Any:
-        target_context.refresh()
+    def load(self, signature: Any) -> CompileResult | None:
+        """What was kept for a signature.
+
+        All that Numba can compile is not loaded for that, which would take 0.2 s.
+        """
         try:
             content = self._file(signature).read_bytes()
         except OSError:
@@ -112,10 +91,18 @@ class _Store:
         checksum, payload = content[:32], content[32:]
         if hashlib.sha256(payload).digest() != checksum:
             return None
-        return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        context = numba.core.registry.cpu_target.target_context
+        return CompileResult._rebuild(context, *pickle.loads(payload))
+
+    def load_overload(self, signature: Any, target_context: Any) -> CompileResult | None:
+        """As ``load``, for Numba."""
+        return self.load(signature)
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        payload = serialize.dumps(result._reduce())
+        """Keep a file of it, where there is room for one."""
+        # Not the environments, which are for raising exceptions: to load them would load kernels.
+        *code, _environments = result._reduce()
+        payload = serialize.dumps((*code, ()))
         content = hashlib.sha256(payload).digest() + payload
         target = self._file(signature)
         try:
@@ -150,116 +137,3 @@ def _warn_once(reason: str) -> None:
         RuntimeWarning,
         stacklevel=2,
     )
-
-
-def kernel(function: Callable[..., None]) -> Any:
-    """A kernel, compiled by `compiled` for the types of its arguments when they are first met.
-
-    Its last two arguments are the first and the last of the items (rows, panels) that it does.
-    """
-    dispatcher = inlined(function)
-    module = function.__module__.rpartition(".")[2]
-    dispatcher.cache_name = f"{module}.{function.__name__}"  # type: ignore[attr-defined]
-    return dispatcher
-
-
-# A kernel's machine code is called through an address, with the address of its arguments and the
-# items to do: so there is one way to share work among threads, compiled once for all kernels.
-
-
-@_instruction
-def _call(typing: Any, address: Any, arguments: Any) -> Any:
-    """Call a compiled function, which returns nothing, with integers as arguments."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        kinds = tuple(sig.args[1])
-        convention = context.call_conv
-        kind = convention.get_function_type(types.none, kinds)
-        callee = builder.inttoptr(args[0], kind.as_pointer())
-        values = cgutils.unpack_tuple(builder, args[1])
-        convention.call_function(builder, callee, types.none, kinds, values)
-        return context.get_dummy_value()
-
-    return types.void(address, arguments), emit
-
-
-@_instruction
-def _address_of(typing: Any, arguments: Any) -> Any:
-    """The address of a copy of a tuple on the stack."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        memory = cgutils.alloca_once_value(builder, args[0])
-        return builder.ptrtoint(memory, ir.IntType(64))
-
-    return types.int64(arguments), emit
-
-
-def _reader(kind: types.Type) -> Any:
-    """What reads a tuple of this type from an address."""
-
-    @_instruction
-    def read(typing: Any, address: Any) -> Any:
-        def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-            pointer = context.get_value_type(kind).as_pointer()
-            return builder.load(builder.inttoptr(args[0], pointer))
-
-        return kind(address), emit
-
-    return read
-
-
-def _address(dispatcher: Any, signature: Any) -> int:
-    """The address of the machine code for a signature."""
-    dispatcher.compile(signature)
-    result = dispatcher.overloads[signature.args]
-    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-    return address
-
-
-@functools.cache
-def on_all_threads() -> int:
-    """The address of what shares the items of any kernel among Numba's threads, in equal chunks."""
-
-    @njit(parallel=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, **_OPTIONS)
-    def launch(address: int, arguments: int, count: int, chunks: int) -> None:
-        for chunk in prange(chunks):
-            first, last = count * chunk // chunks, count * (chunk + 1) // chunks
-            _call(address, (arguments, first, last))
-
-    launch._cache = _Store("cache.on_all_threads")
-    return _address(launch, types.void(*[types.int64] * 4))
-
-
-@functools.cache
-def caller(kinds: tuple[types.Type, ...]) -> Entry:
-    """What calls kernels that take arguments of these types.
-
-    ``call(arguments, address, launcher, count, chunks)``: the kernel at ``address`` does ``count``
-    items, at once or, where chunks > 1, on all threads by ``launcher``. Calling this spares
-    Numba's inspection of each argument, and lets one signature, of any strides, serve contiguous
-    and read-only arrays too instead of a variant for each.
-    """
-
-    @njit(no_cfunc_wrapper=True, **_OPTIONS)
-    def call(arguments: Any, address: int, launcher: int, count: int, chunks: int) -> None:
-        place = _address_of(arguments)
-        if chunks > 1:
-            _call(launcher, (address, place, count, chunks))
-        else:
-            _call(address, (place, 0, count))
-
-    call._cache = _Store("cache.caller")
-    entry: Entry = call.compile(types.void(types.Tuple(kinds), *[types.int64] * 4))
-    return entry
-
-
-def compiled(kernel: Any, kinds: tuple[types.Type, ...]) -> int:
-    """The address of a kernel's machine code for arguments of these types."""
-    read = _reader(types.Tuple(kinds))
-
-    @njit(no_cfunc_wrapper=True, no_cpython_wrapper=True, **_OPTIONS)
-    def body(arguments: int, first: int, last: int) -> None:
-        kernel(*read(arguments), first, last)
-
-    body._cache = _Store(f"{kernel.cache_name}.{_short_hash(kinds)}")
-    return _address(body, types.void(*[types.int64] * 3))

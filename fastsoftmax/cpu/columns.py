@@ -12,23 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax.cpu.cache import inlined, kernel
 from fastsoftmax.cpu.exponential import constants_of, exponential
-from fastsoftmax.cpu.lanes import (
-    WIDTH,
-    any_of,
+from fastsoftmax.cpu.jit import inlined, kernel
+from fastsoftmax.cpu.lanes import any_of, spread, wide
+from fastsoftmax.cpu.long import cuts_of, keeper, rescaled, rescaling
+from fastsoftmax.cpu.memory import (
     borrow,
     give_back,
     load,
     load_part,
     prefetch,
     scratch,
-    spread,
     store,
     store_part,
-    wide,
 )
-from fastsoftmax.cpu.long import CUT, cuts_of, keeper, rescaled, rescaling
 from fastsoftmax.cpu.normalizer import (
     INFINITY,
     add_normal,
@@ -47,7 +44,6 @@ from fastsoftmax.cpu.normalizer import (
 )
 from fastsoftmax.cpu.panels import SUMS, clear, reduce_panel, total_of_classes, where_infinite
 from fastsoftmax.cpu.rows import (
-    BLOCK,
     HIGH,
     INVERSE,
     LOW,
@@ -65,21 +61,10 @@ from fastsoftmax.cpu.rows import (
     unmasked,
     weight_of,
 )
+from fastsoftmax.cpu.sizes import BLOCK, CUT, WIDEST, WIDTH, panel_width
 
-# Columns in the widest panel: four cache lines of float32 at each step.
-WIDEST = 64
 # Steps of the reduced axis that are fetched ahead.
 _AHEAD = 12
-# Elements of a panel in scratch memory: 512 KiB of float64, half of a second cache.
-_PANEL = 16 * BLOCK
-
-
-def panel_width(length: int) -> int:
-    """Columns in a panel: as many as fit, and 16 at least, a cache line of float32."""
-    width = WIDEST
-    while width > 16 and width * length > _PANEL and length <= BLOCK:
-        width //= 2
-    return width
 
 
 _panel_width = inlined(panel_width)

@@ -11,7 +11,7 @@ from typing import Any
 
 from numba import types
 
-from fastsoftmax.cpu.cache import chosen, inlined
+from fastsoftmax.cpu.jit import chosen, inlined
 from fastsoftmax.cpu.lanes import bits_of, fma, from_bits, select, table
 
 # Exponentials of float64 and all sums of them are carried times 2**128, so that none is ever

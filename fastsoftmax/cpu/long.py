@@ -13,21 +13,10 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu.cache import chosen, inlined, kernel
 from fastsoftmax.cpu.exponential import SCALE_EXPONENT, constants_of, exponential
-from fastsoftmax.cpu.lanes import (
-    WIDTH,
-    borrow,
-    fma,
-    give_back,
-    load_part,
-    load_wide,
-    select,
-    spread,
-    store,
-    store_part,
-    wide,
-)
+from fastsoftmax.cpu.jit import chosen, inlined, kernel
+from fastsoftmax.cpu.lanes import fma, select, spread, wide
+from fastsoftmax.cpu.memory import borrow, give_back, load_part, load_wide, store, store_part
 from fastsoftmax.cpu.normalizer import (
     INFINITY,
     add_normal,
@@ -42,7 +31,6 @@ from fastsoftmax.cpu.normalizer import (
     wants_ones,
 )
 from fastsoftmax.cpu.rows import (
-    BLOCK,
     WIDE,
     largest_of,
     logarithms_of_totals,
@@ -52,9 +40,7 @@ from fastsoftmax.cpu.rows import (
     unmasked,
     unmasked_wide,
 )
-
-# Logits in a cut: 1 MiB of float32, which the second cache holds for its second reading.
-CUT = 64 * BLOCK
+from fastsoftmax.cpu.sizes import BLOCK, CUT, WIDTH
 
 
 @chosen

@@ -16,7 +16,6 @@ from typing import Any
 
 from numba import types
 
-from fastsoftmax.cpu.cache import chosen, inlined
 from fastsoftmax.cpu.exponential import (
     SCALE_EXPONENT,
     constants_of,
@@ -24,6 +23,7 @@ from fastsoftmax.cpu.exponential import (
     logarithm,
     two_sum,
 )
+from fastsoftmax.cpu.jit import chosen, inlined
 from fastsoftmax.cpu.lanes import fma, lane, rotated, select, wide
 
 INFINITY = float("inf")

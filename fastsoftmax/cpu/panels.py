@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastsoftmax.cpu.cache import inlined
 from fastsoftmax.cpu.exponential import constants_of, exponential
-from fastsoftmax.cpu.lanes import WIDTH, any_of, load, select, spread, store
+from fastsoftmax.cpu.jit import inlined
+from fastsoftmax.cpu.lanes import any_of, select, spread
+from fastsoftmax.cpu.memory import load, store
 from fastsoftmax.cpu.normalizer import (
     INFINITY,
     add_normal,
@@ -23,6 +24,7 @@ from fastsoftmax.cpu.normalizer import (
     is_one,
 )
 from fastsoftmax.cpu.rows import weight_of
+from fastsoftmax.cpu.sizes import WIDTH
 
 # Lines of a scratch array for the sums of eight rows: ones, high and low of each class.
 SUMS = 3 * WIDTH

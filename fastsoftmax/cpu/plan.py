@@ -15,9 +15,8 @@ import numba
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu import columns, long, rows, short
-from fastsoftmax.cpu.cache import Entry, caller, compiled, on_all_threads
-from fastsoftmax.cpu.lanes import WIDTH
+from fastsoftmax.cpu.launch import Entry, caller, compiled, on_all_threads
+from fastsoftmax.cpu.sizes import BLOCK, CUT, PACKED, SHORT, WIDTH, panel_width
 
 Array = np.ndarray[Any, Any]
 
@@ -100,10 +99,10 @@ def _kind_of_rows(shape: tuple[int, ...]) -> str:
     """Which kernels compute rows of an array of this shape, as kernels see it."""
     length = shape[1]
     if len(shape) == 3:
-        return "columns" if length <= rows.BLOCK else "long_columns"
-    if length > rows.BLOCK:
+        return "columns" if length <= BLOCK else "long_columns"
+    if length > BLOCK:
         return "long"
-    return "rows" if length > short.SHORT else "short"
+    return "rows" if length > SHORT else "short"
 
 
 def _items(shape: tuple[int, ...]) -> int:
@@ -111,7 +110,7 @@ def _items(shape: tuple[int, ...]) -> int:
     if len(shape) == 2:
         return shape[0]
     outer, length, inner = shape
-    return outer * -(-inner // columns.panel_width(length))
+    return outer * -(-inner // panel_width(length))
 
 
 def _packed_rows(
@@ -122,7 +121,7 @@ def _packed_rows(
     fits = (
         function == "softmax"
         and x.ndim == 2
-        and length in short.PACKED
+        and length in PACKED
         and x.size >= PACKED_FROM
         and mask is None
         and x.strides[0] == out.strides[0] == length * x.itemsize
@@ -133,7 +132,7 @@ def _packed_rows(
 
 def _shared(x: Array) -> bool:
     """Whether rows are so few and so long that all threads share each of them."""
-    if x.ndim == 3 or x.shape[1] <= long.CUT:
+    if x.ndim == 3 or x.shape[1] <= CUT:
         return False
     threads = _threads(x.size, 2)
     return threads > 1 and x.shape[0] < 4 * threads
@@ -145,7 +144,7 @@ def _reduced(
 ) -> Array:  # fmt: skip
     """The pairs of all cuts of rows that threads share."""
     count, length = x.shape
-    pairs = np.empty((count * -(-length // long.CUT), 4))
+    pairs = np.empty((count * -(-length // CUT), 4))
     _run("reduce_cuts", (x, kept, temperature, mask, weight, apart, pairs), len(pairs), x.size)
     return pairs
 
@@ -186,19 +185,19 @@ def _type_of(kind: Any) -> types.Type:
     return types.Array(numba.from_dtype(np.dtype(kind[0])), kind[1], "A")
 
 
-_KERNELS = {
-    kernel.py_func.__name__: kernel
-    for module in (rows, short, long, columns)
-    for kernel in [*vars(module).values(), *getattr(module, "PACKED", {}).values()]
-    if hasattr(kernel, "cache_name")
-}
+def _kernel(name: str) -> Any:
+    """The kernel of a name, of which code is to be compiled."""
+    # Here, as a process that finds its code in the cache needs none of these: 60 ms.
+    from fastsoftmax.cpu import columns, jit, long, rows, short  # noqa: F401
+
+    return jit.KERNELS[name]
 
 
 @functools.cache
 def _variant(name: str, kinds: tuple[Any, ...]) -> tuple[Entry, int]:
     """What calls a kernel for arguments of these kinds, and the address of its code."""
     signature = tuple(map(_type_of, kinds))
-    return caller(signature), compiled(_KERNELS[name], signature)
+    return caller(signature), compiled(name, signature, _kernel)
 
 
 Variant = tuple[str, tuple[Any, ...]]
@@ -239,7 +238,7 @@ def _variants_of(dtype: str) -> list[Variant]:
             if kind != "short":
                 variants.append((f"logsumexp_{kind}", (x, sums, row, None, weights)))
     x, sums, flags, weights = (dtype, 2), (dtype, 1), ("?", 2), ("d", 2)
-    variants += [(f"softmax_packed_{n}", (x, x, number, None)) for n in short.PACKED]
+    variants += [(f"softmax_packed_{n}", (x, x, number, None)) for n in PACKED]
     for mask in (None, flags):
         variants += [(f"{f}_cuts", (x, x, number, mask, pairs)) for f in ("softmax", "log_softmax")]
         variants.append(("reduce_cuts", (x, x, number, mask, None, None, pairs)))

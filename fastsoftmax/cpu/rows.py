@@ -18,14 +18,11 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu.cache import chosen, inlined, kernel
 from fastsoftmax.cpu.exponential import constants_of, exponential, logarithm
-from fastsoftmax.cpu.lanes import (
-    WIDTH,
-    halves,
-    lane,
+from fastsoftmax.cpu.jit import chosen, inlined, kernel
+from fastsoftmax.cpu.lanes import halves, lane, largest, select, spread
+from fastsoftmax.cpu.memory import (
     lanes_like,
-    largest,
     load,
     load_mask,
     load_mask_wide,
@@ -33,8 +30,6 @@ from fastsoftmax.cpu.lanes import (
     load_wide,
     prefetch,
     scratch,
-    select,
-    spread,
     store,
     store_part,
 )
@@ -55,9 +50,8 @@ from fastsoftmax.cpu.normalizer import (
     unit_exponent,
     wants_ones,
 )
+from fastsoftmax.cpu.sizes import BLOCK, WIDTH
 
-# Logits in a block: 16 KiB of float32, which stays in the first cache for its second reading.
-BLOCK = 4096
 # Logits at once where there are enough of them: LLVM makes as many instructions of each operation
 # as it takes, side by side, so that none waits for the one before it.
 WIDE = 2 * WIDTH

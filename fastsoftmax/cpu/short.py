@@ -12,20 +12,9 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu.cache import chosen, inlined, kernel
-from fastsoftmax.cpu.lanes import (
-    WIDTH,
-    load,
-    load_packed,
-    narrowed,
-    scratch,
-    spread,
-    store,
-    store_packed,
-    store_part,
-    transposed,
-    wide,
-)
+from fastsoftmax.cpu.jit import chosen, inlined, kernel
+from fastsoftmax.cpu.lanes import narrowed, spread, transposed, wide
+from fastsoftmax.cpu.memory import load, load_packed, scratch, store, store_packed, store_part
 from fastsoftmax.cpu.normalizer import (
     INFINITY,
     distance,
@@ -48,10 +37,7 @@ from fastsoftmax.cpu.rows import (
     reciprocals_of_totals,
     unmasked,
 )
-
-# The longest rows that are taken here. 10 million float32 in rows of 33, on 2 threads: 4.3 ms, and
-# 5.7 by rows.py; of 50: 4.4 and 4.5; of 64: 4.9 and 3.6.
-SHORT = 48
+from fastsoftmax.cpu.sizes import PACKED, SHORT, WIDTH
 
 
 @inlined
@@ -246,8 +232,8 @@ def logsumexp_short(x: Any, out: Any, mask: Any, first: int, last: int) -> None:
         store_part(out, (row,), min(WIDTH, last - row), value)
 
 
-def _packed(length: int) -> Any:
-    """The kernel of softmax for rows of a length that is known as it is compiled.
+def _packed(length: int) -> None:
+    """Make the kernel of softmax for rows of a length that is known as it is compiled.
 
     Rows that lie one behind the other are taken apart by a few shuffles, and LLVM keeps all of
     them in registers: 6.4 ms for 5 million rows of 2, where softmax_short takes 15.
@@ -279,7 +265,8 @@ def _packed(length: int) -> Any:
     softmax_packed.__doc__ = (
         f"softmax of rows of {length}, all at one temperature; eight at a time."
     )
-    return kernel(softmax_packed)
+    kernel(softmax_packed)
 
 
-PACKED = {length: _packed(length) for length in (2, 3, 4)}
+for _length in PACKED:
+    _packed(_length)
