@@ -7,8 +7,7 @@ import pytest
 from exact import wide_log_softmax, wide_softmax, wide_ulp_error
 
 from fastsoftmax.cpu import plan
-from fastsoftmax.cpu.sizes import BLOCK, CUT
-from fastsoftmax.cpu.sizes import WIDEST as PANEL
+from fastsoftmax.cpu.sizes import BLOCK, MOST_CUTS, PANEL, WIDEST, cut_length
 
 TYPES = {
     "float64": (np.dtype(np.float64), np.float64),
@@ -85,6 +84,11 @@ def test_every_panel_width(name):
         for function in ("softmax", "log_softmax"):
             rows, columns = by_rows(function, x, stored), by_columns(function, x, stored)
             np.testing.assert_array_equal(bits(rows), bits(columns), str(count))
+    for count in (WIDEST - 1, WIDEST, WIDEST + 9):
+        x = logits(rng, count, BLOCK + 2, dtype)
+        for function in ("softmax", "log_softmax"):
+            rows, columns = by_rows(function, x, stored), by_columns(function, x, stored)
+            np.testing.assert_array_equal(bits(rows), bits(columns), str(count))
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -130,15 +134,18 @@ def sums(x, stored, mask=None, weight=None, columns=False):
 
 
 @pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("length", [CUT - 1, CUT, CUT + 1, 2 * CUT + BLOCK + 3])
+@pytest.mark.parametrize(
+    "length", [BLOCK + 1, 2 * BLOCK, 5 * BLOCK + 3, MOST_CUTS * BLOCK, MOST_CUTS * BLOCK + 1]
+)
 def test_cuts_are_right_alone_shared_and_as_columns(name, length):
     dtype, stored = TYPES[name]
     rng = np.random.default_rng(6)
+    cut = cut_length(length)
     x = logits(rng, 3, length, dtype)
-    x[0, CUT:] -= 30  # a cut that hardly counts, and two of the same maximum
+    x[0, cut:] -= 30  # a cut that hardly counts, and two of the same maximum
     x[1, [7, -7]] = 40
     mask = rng.random(x.shape) < 0.9
-    mask[2, CUT:] = False  # a cut without a logit
+    mask[2, cut:] = False  # a cut without a logit
     temperature = np.array([1.0, 0.7, 3.0])
     for function, wide in (("softmax", wide_softmax), ("log_softmax", wide_log_softmax)):
         plain = by_rows(function, x, stored)

@@ -15,7 +15,14 @@ import numpy as np
 from fastsoftmax.cpu.exponential import constants_of, exponential
 from fastsoftmax.cpu.jit import inlined, kernel
 from fastsoftmax.cpu.lanes import any_of, spread, wide
-from fastsoftmax.cpu.long import cuts_of, keeper, rescaled, rescaling
+from fastsoftmax.cpu.long import (
+    keeper,
+    length_of_cut,
+    number_of_cuts,
+    rescaled,
+    rescaling,
+    together,
+)
 from fastsoftmax.cpu.memory import (
     borrow,
     give_back,
@@ -37,7 +44,6 @@ from fastsoftmax.cpu.normalizer import (
     is_one,
     log_probability,
     logsumexp_of,
-    merge,
     probability,
     unit_exponent,
     wants_ones,
@@ -61,7 +67,7 @@ from fastsoftmax.cpu.rows import (
     unmasked,
     weight_of,
 )
-from fastsoftmax.cpu.sizes import BLOCK, CUT, WIDEST, WIDTH, panel_width
+from fastsoftmax.cpu.sizes import BLOCK, WIDEST, WIDTH, panel_width
 
 # Steps of the reduced axis that are fetched ahead.
 _AHEAD = 12
@@ -269,8 +275,9 @@ def _reduce_cut(
 
     ``sums`` holds the classes of one group of eight behind those of another.
     """
-    first = cut * CUT
-    last = min(first + CUT, x.shape[1])
+    size = length_of_cut(x.shape[1])
+    first = cut * size
+    last = min(first + size, x.shape[1])
     _, inverse_error = inverses_of(x, notes, 0)
     constants = constants_of(inverse_error)
     _note_maxima(x, o, first, last, left, width, mask, weight, None, notes)
@@ -284,7 +291,7 @@ def _reduce_cut(
             )
             store(infinite, (0, j), total)
     for start in range(first, last, BLOCK):
-        for line in range(SUMS * (WIDEST // WIDTH)):
+        for line in range(SUMS * _GROUPS):
             store(sums, (line, 0), spread(0.0))
         for i in range(start, min(start + BLOCK, last)):
             _fetch(x, o, i + _AHEAD, last, left, width)
@@ -330,26 +337,42 @@ def _reduce_cut(
         )
 
 
+# What is noted of each cut of a panel: lines of eight columns, for each part of their pairs.
+_GROUPS = WIDEST // WIDTH
+_PAIR_LINES = 4 * _GROUPS
+
+
+@inlined
+def _pair_at(pairs: Any, cut: Any, j: Any) -> Any:
+    line = cut * _PAIR_LINES + j // WIDTH
+    return (
+        load(pairs, (line, 0)),
+        load(pairs, (line + _GROUPS, 0)),
+        load(pairs, (line + 2 * _GROUPS, 0)),
+        load(pairs, (line + 3 * _GROUPS, 0)),
+    )
+
+
 @inlined
 def _reduce_long(
     x: Any, o: Any, left: Any, width: Any, mask: Any, weight: Any, apart: Any, keep: Any,
-    sums: Any, infinite: Any, notes: Any, merged: Any, shifts: Any,
+    sums: Any, infinite: Any, notes: Any, merged: Any, pairs: Any,
 ) -> None:  # fmt: skip
-    """The pairs of long columns, in ``merged``, and each cut's shifts."""
-    for cut in range(cuts_of(x.shape[1])):
+    """The pairs of long columns, in ``merged``, and those of each cut."""
+    cuts = number_of_cuts(x.shape[1])
+    for cut in range(cuts):
         _reduce_cut(x, o, cut, left, width, mask, weight, apart, keep, sums, infinite, notes)
         for j in range(0, width, WIDTH):
-            shift = load(notes, (SHIFT, j))
-            store(shifts, (cut * (WIDEST // WIDTH) + j // WIDTH, 0), shift)
-            ones, high, low = totals_of(notes, j)
-            if cut > 0:
-                inverse, inverse_error = inverses_of(x, notes, j)
-                total = totals_of(merged, j)
-                before = load(merged, (SHIFT, j)), total[0], total[1], total[2]
-                pair = shift, ones, high, low
-                shift, ones, high, low = merge(before, pair, weight, inverse, inverse_error)
-            store(merged, (SHIFT, j), shift)
-            _note_totals(merged, j, (ones, high, low))
+            line = cut * _PAIR_LINES + j // WIDTH
+            store(pairs, (line, 0), load(notes, (SHIFT, j)))
+            store(pairs, (line + _GROUPS, 0), load(notes, (ONES, j)))
+            store(pairs, (line + 2 * _GROUPS, 0), load(notes, (HIGH, j)))
+            store(pairs, (line + 3 * _GROUPS, 0), load(notes, (LOW, j)))
+    for j in range(0, width, WIDTH):
+        inverse, inverse_error = inverses_of(x, notes, j)
+        pair = together(_pair_at, pairs, j, cuts, weight, inverse, inverse_error)
+        store(merged, (SHIFT, j), pair[0])
+        _note_totals(merged, j, (pair[1], pair[2], pair[3]))
 
 
 @inlined
@@ -371,9 +394,9 @@ def softmax_long_columns(
 ) -> None:
     """softmax of the columns of panels first to last."""
     length = x.shape[1]
-    cuts = cuts_of(length)
-    sums, sums_loan = borrow(np.float64, SUMS * (WIDEST // WIDTH))
-    shifts, shifts_loan = borrow(np.float64, cuts * (WIDEST // WIDTH))
+    size, cuts = length_of_cut(length), number_of_cuts(length)
+    sums, sums_loan = borrow(np.float64, SUMS * _GROUPS)
+    pairs, pairs_loan = borrow(np.float64, cuts * _PAIR_LINES)
     infinite = scratch(np.float64, 1, WIDEST)
     notes = scratch(np.float64, NOTES, WIDEST)
     merged = scratch(np.float64, NOTES, WIDEST)
@@ -385,13 +408,13 @@ def softmax_long_columns(
         o, left, width = _place_of(x, number)
         _note_temperatures(x, temperature, o, left, width, notes)
         _reduce_long(
-            x, o, left, width, mask, None, None, keep, sums, infinite, notes, merged, shifts
+            x, o, left, width, mask, None, None, keep, sums, infinite, notes, merged, pairs
         )
         for cut in range(cuts):
             for j in range(0, width, WIDTH):
                 inverse, inverse_error = inverses_of(x, notes, j)
                 a, a_low = reciprocals_of_totals(totals_of(merged, j), inverse_error)
-                own = load(shifts, (cut * (WIDEST // WIDTH) + j // WIDTH, 0))
+                own = load(pairs, (cut * _PAIR_LINES + j // WIDTH, 0))
                 store(notes, (SHIFT, j), own)
                 a, a_low, down = rescaling(
                     own, load(merged, (SHIFT, j)), a, a_low, inverse, inverse_error, constants
@@ -399,7 +422,7 @@ def softmax_long_columns(
                 store(factors, (0, j), a)
                 store(factors, (1, j), a_low)
                 store(factors, (2, j), down)
-            for i in range(cut * CUT, min(cut * CUT + CUT, length)):
+            for i in range(cut * size, min(cut * size + size, length)):
                 _fetch(out, o, i + _AHEAD, length, left, width)
                 for j in range(0, width, WIDTH):
                     count = min(WIDTH, width - j)
@@ -412,7 +435,7 @@ def softmax_long_columns(
                     )  # fmt: skip
                     store_part(out, at, count, unmasked(value, mask, at, count, 0.0))
     give_back(sums_loan)
-    give_back(shifts_loan)
+    give_back(pairs_loan)
 
 
 @kernel
@@ -421,8 +444,8 @@ def log_softmax_long_columns(
 ) -> None:
     """log_softmax of the columns of panels first to last."""
     length = x.shape[1]
-    sums, sums_loan = borrow(np.float64, SUMS * (WIDEST // WIDTH))
-    shifts, shifts_loan = borrow(np.float64, cuts_of(length) * (WIDEST // WIDTH))
+    sums, sums_loan = borrow(np.float64, SUMS * _GROUPS)
+    pairs, pairs_loan = borrow(np.float64, number_of_cuts(length) * _PAIR_LINES)
     infinite = scratch(np.float64, 1, WIDEST)
     notes = scratch(np.float64, NOTES, WIDEST)
     merged = scratch(np.float64, NOTES, WIDEST)
@@ -430,7 +453,7 @@ def log_softmax_long_columns(
         o, left, width = _place_of(x, number)
         _note_temperatures(x, temperature, o, left, width, notes)
         _reduce_long(
-            x, o, left, width, mask, None, True, None, sums, infinite, notes, merged, shifts
+            x, o, left, width, mask, None, True, None, sums, infinite, notes, merged, pairs
         )
         for j in range(0, width, WIDTH):
             _, inverse_error = inverses_of(x, notes, j)
@@ -447,7 +470,7 @@ def log_softmax_long_columns(
                 value = _log_probability(x, load_part(x, at, count, 0.0), notes, j)
                 store_part(out, at, count, unmasked(value, mask, at, count, -INFINITY))
     give_back(sums_loan)
-    give_back(shifts_loan)
+    give_back(pairs_loan)
 
 
 @kernel
@@ -455,8 +478,8 @@ def logsumexp_long_columns(
     x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
 ) -> None:
     """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
-    sums, sums_loan = borrow(np.float64, SUMS * (WIDEST // WIDTH))
-    shifts, shifts_loan = borrow(np.float64, cuts_of(x.shape[1]) * (WIDEST // WIDTH))
+    sums, sums_loan = borrow(np.float64, SUMS * _GROUPS)
+    pairs, pairs_loan = borrow(np.float64, number_of_cuts(x.shape[1]) * _PAIR_LINES)
     infinite = scratch(np.float64, 1, WIDEST)
     notes = scratch(np.float64, NOTES, WIDEST)
     merged = scratch(np.float64, NOTES, WIDEST)
@@ -465,11 +488,11 @@ def logsumexp_long_columns(
         _note_temperatures(x, None, o, left, width, notes)
         _reduce_long(
             x, o, left, width, mask, weight, wants_ones(weight), None, sums, infinite, notes,
-            merged, shifts,
+            merged, pairs,
         )  # fmt: skip
         for j in range(0, width, WIDTH):
             store(notes, (SHIFT, j), load(merged, (SHIFT, j)))
             _note_totals(notes, j, totals_of(merged, j))
         _write_sums(x, out, sign, weight, o, left, width, notes)
     give_back(sums_loan)
-    give_back(shifts_loan)
+    give_back(pairs_loan)

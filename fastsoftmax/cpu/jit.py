@@ -39,7 +39,7 @@ class _Inlined(Compiler):
     def compile_extra(self, func: Any) -> Any:
         result = super().compile_extra(func)
         # Numba knows it by the builtin that calls from Python go to: this one raises.
-        entry = [].pop
+        entry: Any = [].pop
         result.target_context.insert_user_function(entry, result.fndesc, [result.library])
         return result._replace(entry_point=entry)
 

@@ -1,9 +1,10 @@
 """Kernels for rows that are contiguous and longer than a block.
 
-A row is cut into parts of ``CUT`` logits. Each has its own maximum as its shift, and adds up the
-totals of its blocks; the cuts' pairs are merged from left to right. So several threads can share
-one row, cut by cut, and its bits are the same as when one thread does it all. Where the result's
-type can hold them, a cut's exponentials are left in the result until the row's total is known.
+A row is cut, mostly into blocks. Each cut has its own maximum as its shift, and its pair is noted;
+then all pairs are taken together. So a cut's second reading comes from a near cache, and several
+threads can share one row, cut by cut: its bits are the same as when one thread does it all. Where
+the result's type can hold them, a cut's exponentials are left in the result until the row's total
+is known.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from fastsoftmax.cpu.normalizer import (
     in_two_parts,
     log_probability,
     logsumexp_of,
-    merge,
     probability,
     reciprocal,
+    rescaled_total,
     unit_exponent,
     wants_ones,
 )
 from fastsoftmax.cpu.rows import (
     WIDE,
+    larger,
     largest_of,
     logarithms_of_totals,
     magnitude_and_sign,
@@ -40,7 +42,16 @@ from fastsoftmax.cpu.rows import (
     unmasked,
     unmasked_wide,
 )
-from fastsoftmax.cpu.sizes import BLOCK, CUT, WIDTH
+from fastsoftmax.cpu.sizes import BLOCK, WIDTH, cut_length
+
+length_of_cut = inlined(cut_length)
+
+
+@inlined
+def number_of_cuts(length: int) -> int:
+    """Into how many cuts a row falls."""
+    size: int = length_of_cut(length)
+    return (length + size - 1) // size
 
 
 @chosen
@@ -52,19 +63,25 @@ def keeper(out: Any) -> Any:
 
 
 @inlined
+def _ends(x: Any, cut: Any) -> Any:
+    """The first logit of a cut, and the first after it."""
+    size = length_of_cut(x.shape[1])
+    return cut * size, min(cut * size + size, x.shape[1])
+
+
+@inlined
 def _reduce_cut(
     x: Any, row: Any, cut: Any, mask: Any, weight: Any, inverse: Any, inverse_error: Any,
     apart: Any, keep: Any, pairs: Any, line: Any,
 ) -> None:  # fmt: skip
     """The pair (shift, ones, high, low) of a cut, into a line of ``pairs``."""
-    first = cut * CUT
-    last = min(first + CUT, x.shape[1])
+    first, last = _ends(x, cut)
     shift = largest_of(x, row, first, last, mask, weight)
     total = 0.0, 0.0, 0.0
     for start in range(first, last, BLOCK):
         block = total_of(
             x, row, start, min(start + BLOCK, last), shift, mask, weight, inverse, inverse_error,
-            apart, keep, row, start, None, 0,
+            apart, keep, row, start, keep, 0, last - first,
         )  # fmt: skip
         total = add_normal(total, block, inverse_error)
     pairs[line, 0] = shift
@@ -72,19 +89,28 @@ def _reduce_cut(
 
 
 @inlined
-def _pair_at(pairs: Any, line: Any) -> Any:
-    return pairs[line, 0], pairs[line, 1], pairs[line, 2], pairs[line, 3]
+def together(
+    pair_at: Any, pairs: Any, first: Any, cuts: Any, weight: Any, inverse: Any, inverse_error: Any
+) -> Any:
+    """The pair of all cuts, which are ``pair_at(pairs, cut, first)``.
+
+    Each is rescaled once, to the largest shift: errors of rescaling do not add up.
+    """
+    shift, _, _, _ = pair_at(pairs, 0, first)
+    for cut in range(1, cuts):
+        own, _, _, _ = pair_at(pairs, cut, first)
+        shift = larger(own, shift)
+    total = rescaled_total(pair_at(pairs, 0, first), shift, weight, inverse, inverse_error)
+    for cut in range(1, cuts):
+        here = rescaled_total(pair_at(pairs, cut, first), shift, weight, inverse, inverse_error)
+        total = add_normal(total, here, inverse_error)
+    return shift, total[0], total[1], total[2]
 
 
 @inlined
-def _merged(
-    pairs: Any, first: Any, cuts: Any, weight: Any, inverse: Any, inverse_error: Any
-) -> Any:
-    """The pair of a row whose cuts' pairs are from line ``first`` on."""
-    pair = _pair_at(pairs, first)
-    for cut in range(1, cuts):
-        pair = merge(pair, _pair_at(pairs, first + cut), weight, inverse, inverse_error)
-    return pair
+def _pair_at(pairs: Any, cut: Any, first: Any) -> Any:
+    line = first + cut
+    return pairs[line, 0], pairs[line, 1], pairs[line, 2], pairs[line, 3]
 
 
 @chosen
@@ -143,8 +169,7 @@ def _map_probabilities(
     constants = constants_of(inverse_error)
     a, a_low = reciprocals_of_totals((ones, high, low), inverse_error)
     a, a_low, down = rescaling(own, shift, a, a_low, inverse, inverse_error, constants)
-    first = cut * CUT
-    last = min(first + CUT, x.shape[1])
+    first, last = _ends(x, cut)
     wides = first + (last - first) // WIDE * WIDE
     for at in range(first, wides, WIDE):
         if keep is None:
@@ -171,8 +196,7 @@ def _map_logarithms(
     """Their logarithms."""
     shift, ones, high, low = pair
     a, a_low = logarithms_of_totals((ones, high, low), inverse_error)
-    first = cut * CUT
-    last = min(first + CUT, x.shape[1])
+    first, last = _ends(x, cut)
     wides = first + (last - first) // WIDE * WIDE
     for at in range(first, wides, WIDE):
         t, t_error = distance(load_wide(x, (row, at), WIDE), shift, inverse, inverse_error)
@@ -198,23 +222,17 @@ def _write_sum(
     store_part(out, (row,), 1, value)
 
 
-@inlined
-def cuts_of(length: int) -> int:
-    """Into how many cuts a row falls."""
-    return (length + CUT - 1) // CUT
-
-
 @kernel
 def softmax_long(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
     """softmax of each row."""
-    cuts = cuts_of(x.shape[1])
+    cuts = number_of_cuts(x.shape[1])
     pairs, loan = borrow(np.float64, cuts)
     keep = keeper(out)
     for row in range(first, last):
         inverse, inverse_error = reciprocal(x, temperature[row])
         for cut in range(cuts):
             _reduce_cut(x, row, cut, mask, None, inverse, inverse_error, None, keep, pairs, cut)
-        pair = _merged(pairs, 0, cuts, None, inverse, inverse_error)
+        pair = together(_pair_at, pairs, 0, cuts, None, inverse, inverse_error)
         for cut in range(cuts):
             _map_probabilities(
                 x, out, row, cut, pair, pairs[cut, 0], inverse, inverse_error, mask, keep
@@ -225,13 +243,13 @@ def softmax_long(x: Any, out: Any, temperature: Any, mask: Any, first: int, last
 @kernel
 def log_softmax_long(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
     """log_softmax of each row."""
-    cuts = cuts_of(x.shape[1])
+    cuts = number_of_cuts(x.shape[1])
     pairs, loan = borrow(np.float64, cuts)
     for row in range(first, last):
         inverse, inverse_error = reciprocal(x, temperature[row])
         for cut in range(cuts):
             _reduce_cut(x, row, cut, mask, None, inverse, inverse_error, True, None, pairs, cut)
-        pair = _merged(pairs, 0, cuts, None, inverse, inverse_error)
+        pair = together(_pair_at, pairs, 0, cuts, None, inverse, inverse_error)
         for cut in range(cuts):
             _map_logarithms(x, out, row, cut, pair, inverse, inverse_error, mask)
     give_back(loan)
@@ -242,7 +260,7 @@ def logsumexp_long(
     x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
 ) -> None:
     """log|sum(weight * exp(x))| of each row, and the sum's sign."""
-    cuts = cuts_of(x.shape[1])
+    cuts = number_of_cuts(x.shape[1])
     pairs, loan = borrow(np.float64, cuts)
     inverse, inverse_error = reciprocal(x, 1.0)
     for row in range(first, last):
@@ -251,7 +269,7 @@ def logsumexp_long(
                 x, row, cut, mask, weight, inverse, inverse_error, wants_ones(weight), None,
                 pairs, cut,
             )  # fmt: skip
-        pair = _merged(pairs, 0, cuts, weight, inverse, inverse_error)
+        pair = together(_pair_at, pairs, 0, cuts, weight, inverse, inverse_error)
         _write_sum(x, out, sign, weight, row, pair, inverse_error)
     give_back(loan)
 
@@ -269,7 +287,7 @@ def reduce_cuts(
 
     ``apart`` as in rows.py; ``out``: None, or where exponentials may be kept.
     """
-    cuts = cuts_of(x.shape[1])
+    cuts = number_of_cuts(x.shape[1])
     for item in range(first, last):
         row, cut = item // cuts, item % cuts
         inverse, inverse_error = reciprocal(x, temperature[row])
@@ -286,11 +304,13 @@ def softmax_cuts(
     x: Any, out: Any, temperature: Any, mask: Any, pairs: Any, first: int, last: int
 ) -> None:
     """softmax of cuts first to last, counted through all rows."""
-    cuts = cuts_of(x.shape[1])
+    cuts = number_of_cuts(x.shape[1])
+    pair = 0.0, 0.0, 0.0, 0.0
     for item in range(first, last):
         row, cut = item // cuts, item % cuts
         inverse, inverse_error = reciprocal(x, temperature[row])
-        pair = _merged(pairs, row * cuts, cuts, None, inverse, inverse_error)
+        if item == first or cut == 0:
+            pair = together(_pair_at, pairs, row * cuts, cuts, None, inverse, inverse_error)
         _map_probabilities(
             x, out, row, cut, pair, pairs[item, 0], inverse, inverse_error, mask, keeper(out)
         )
@@ -301,11 +321,13 @@ def log_softmax_cuts(
     x: Any, out: Any, temperature: Any, mask: Any, pairs: Any, first: int, last: int
 ) -> None:
     """log_softmax of cuts first to last, counted through all rows."""
-    cuts = cuts_of(x.shape[1])
+    cuts = number_of_cuts(x.shape[1])
+    pair = 0.0, 0.0, 0.0, 0.0
     for item in range(first, last):
         row, cut = item // cuts, item % cuts
         inverse, inverse_error = reciprocal(x, temperature[row])
-        pair = _merged(pairs, row * cuts, cuts, None, inverse, inverse_error)
+        if item == first or cut == 0:
+            pair = together(_pair_at, pairs, row * cuts, cuts, None, inverse, inverse_error)
         _map_logarithms(x, out, row, cut, pair, inverse, inverse_error, mask)
 
 
@@ -314,8 +336,8 @@ def logsumexp_cuts(
     x: Any, out: Any, sign: Any, weight: Any, pairs: Any, first: int, last: int
 ) -> None:
     """log|sum(weight * exp(x))| of each row, and the sum's sign, from its cuts' pairs."""
-    cuts = cuts_of(x.shape[1])
+    cuts = number_of_cuts(x.shape[1])
     inverse, inverse_error = reciprocal(x, 1.0)
     for row in range(first, last):
-        pair = _merged(pairs, row * cuts, cuts, weight, inverse, inverse_error)
+        pair = together(_pair_at, pairs, row * cuts, cuts, weight, inverse, inverse_error)
         _write_sum(x, out, sign, weight, row, pair, inverse_error)

@@ -192,10 +192,9 @@ def infinite_term(x: Any, weight: Any) -> Any:
 
 
 @inlined
-def _rescaled(
-    own: Any, total: Any, shift: Any, weight: Any, inverse: Any, inverse_error: Any
-) -> Any:
-    """A total relative to another shift, which is not smaller than its own."""
+def rescaled_total(pair: Any, shift: Any, weight: Any, inverse: Any, inverse_error: Any) -> Any:
+    """The total of a pair relative to another shift, which is not smaller than its own."""
+    own, total = pair[0], (pair[1], pair[2], pair[3])
     same = own == shift  # infinite ones too, whose difference is NaN
     ones = select(same, total[0], 0.0)
     all_high, all_low = in_two_parts(total)
@@ -217,17 +216,6 @@ def _rescaled(
         product = high_down * e
         rest = fma(high_down, e, -product) + fma(high_down, e_error * up, low_down * e)
         return ones, select(same, high, product), select(same, low, rest)
-
-
-@inlined
-def merge(a: Any, b: Any, weight: Any, inverse: Any, inverse_error: Any) -> Any:
-    """(s1, t1) + (s2, t2): the larger shift, and both totals rescaled to it."""
-    shift = select(b[0] > a[0], b[0], a[0])
-    total_a = _rescaled(a[0], (a[1], a[2], a[3]), shift, weight, inverse, inverse_error)
-    total_b = _rescaled(b[0], (b[1], b[2], b[3]), shift, weight, inverse, inverse_error)
-    ones, high, low = add_sums(total_a, total_b, inverse_error)
-    high, low = _normal(high, low)
-    return shift, ones, high, low
 
 
 @chosen

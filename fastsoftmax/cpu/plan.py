@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 
 from fastsoftmax.cpu.launch import Entry, caller, compiled, on_all_threads
-from fastsoftmax.cpu.sizes import BLOCK, CUT, PACKED, SHORT, WIDTH, panel_width
+from fastsoftmax.cpu.sizes import BLOCK, PACKED, SHORT, WIDTH, cuts_of, panel_width
 
 Array = np.ndarray[Any, Any]
 
@@ -132,7 +132,7 @@ def _packed_rows(
 
 def _shared(x: Array) -> bool:
     """Whether rows are so few and so long that all threads share each of them."""
-    if x.ndim == 3 or x.shape[1] <= CUT:
+    if x.ndim == 3 or x.shape[1] <= BLOCK:
         return False
     threads = _threads(x.size, 2)
     return threads > 1 and x.shape[0] < 4 * threads
@@ -144,7 +144,7 @@ def _reduced(
 ) -> Array:  # fmt: skip
     """The pairs of all cuts of rows that threads share."""
     count, length = x.shape
-    pairs = np.empty((count * -(-length // CUT), 4))
+    pairs = np.empty((count * cuts_of(length), 4))
     _run("reduce_cuts", (x, kept, temperature, mask, weight, apart, pairs), len(pairs), x.size)
     return pairs
 
