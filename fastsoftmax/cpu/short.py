@@ -14,7 +14,15 @@ from numba import types
 
 from fastsoftmax.cpu.jit import chosen, inlined, kernel
 from fastsoftmax.cpu.lanes import narrowed, spread, transposed, wide
-from fastsoftmax.cpu.memory import load, load_packed, scratch, store, store_packed, store_part
+from fastsoftmax.cpu.memory import (
+    load,
+    load_packed,
+    load_part,
+    scratch,
+    store,
+    store_packed,
+    store_part,
+)
 from fastsoftmax.cpu.normalizer import (
     INFINITY,
     distance,
@@ -27,12 +35,8 @@ from fastsoftmax.cpu.normalizer import (
 )
 from fastsoftmax.cpu.panels import SUMS, clear, reduce_panel
 from fastsoftmax.cpu.rows import (
-    INVERSE,
-    NOTES,
-    inverses_of,
     larger,
     logarithms_of_totals,
-    note_inverses,
     present,
     reciprocals_of_totals,
     unmasked,
@@ -153,10 +157,13 @@ def _drain(
 
 
 @inlined
-def _note_temperatures(x: Any, temperature: Any, row: Any, last: Any, notes: Any) -> None:
+def _temperatures_of(temperature: Any, row: Any, last: Any, notes: Any) -> Any:
+    """Those of eight rows."""
+    if temperature.strides[0] == temperature.itemsize:
+        return load_part(temperature, (row,), min(WIDTH, last - row), 1.0)
     for k in range(WIDTH):
-        notes[INVERSE, k] = temperature[min(row + k, last - 1)]
-    note_inverses(x, notes, 0)
+        notes[0, k] = temperature[min(row + k, last - 1)]
+    return load(notes, (0, 0))
 
 
 @inlined
@@ -176,14 +183,14 @@ def _map_short(
     """Rows of results: ``finish`` makes of each total what ``formula`` then uses."""
     panel = scratch(np.float64, SHORT, WIDTH)
     sums = scratch(np.float64, SUMS, WIDTH)
-    notes = scratch(np.float64, NOTES, WIDTH)
+    notes = scratch(np.float64, 1, WIDTH)
     clear(sums)
-    _note_temperatures(x, temperature, first, last, notes)
+    inverse, inverse_error = reciprocal(x, spread(temperature[first]))
     varied = temperature.strides[0] != 0
     for row in range(first, last, WIDTH):
         if varied:
-            _note_temperatures(x, temperature, row, last, notes)
-        inverse, inverse_error = inverses_of(x, notes, 0)
+            temperatures = _temperatures_of(temperature, row, last, notes)
+            inverse, inverse_error = reciprocal(x, temperatures)
         shift = _fill(x, row, last, mask, panel)
         total = reduce_panel(
             panel, 0, 1, x.shape[1], shift, inverse, inverse_error, apart, keep, sums,
