@@ -20,13 +20,16 @@ from fastsoftmax.cpu.sizes import BLOCK, PACKED, SHORT, WIDTH, cuts_of, panel_wi
 
 Array = np.ndarray[Any, Any]
 
-# Logits from which a second thread pays. float32 rows of 128 on 2 cores, in us, with Python:
-# 16384 logits 34 serial, 33 parallel; 32768: 47, 40; 65536: 75, 53; 262144: 232, 136. A launch
-# takes milliseconds on a busy machine, so not before it saves 20 us.
+# `python -m pytest tests/benchmarks/test_thresholds.py --benchmark-enable` measures these again.
+#
+# Logits from which a second thread pays. float32 rows of 128 on 2 cores, in us, serial and
+# parallel: 16384 logits 12.1, 11.7; 32768: 21.7, 16.5; 65536: 41.6, 28.6; 262144: 159, 89. A
+# launch takes milliseconds on a busy machine, so not before it saves 10 us.
 PARALLEL_FROM = 1 << 16
-# Logits from which a kernel for one length pays, 0.4 s of compiling being 100 such batches.
+# Logits from which a kernel for one length pays: a million in rows of 2, 3 and 4 take 0.6, 0.5 and
+# 0.6 ms instead of 1.6, 1.1 and 0.9, so the 0.4 s of compiling come back after 400 to 1300 calls,
+# which are kept for later processes.
 PACKED_FROM = 1 << 20
-
 
 # Whether this process was forked from one whose threads it does not have: OpenMP kills a child
 # that uses them. (TBB starts new ones.)

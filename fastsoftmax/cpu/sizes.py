@@ -5,8 +5,10 @@ from __future__ import annotations
 # Elements of a vector, on every CPU.
 WIDTH = 8
 
-# The longest rows that are taken eight at a time, side by side (short.py). 10 million float32 in
-# rows of 33, on 2 threads: 4.3 ms, and 5.7 by rows.py; of 50: 4.4 and 4.5; of 64: 4.9 and 3.6.
+# The longest rows that are taken eight at a time, side by side (short.py). 10 million float32 on
+# 2 threads, in ms, by short.py and by rows.py: rows of 9 6.3, 12.9; 16: 4.4, 7.1; 33: 4.2, 5.7;
+# 48: 3.8, 4.1. At 64, when that was the longest: 4.9, 3.6.
+# (`python -m pytest tests/benchmarks/test_thresholds.py --benchmark-enable`)
 SHORT = 48
 # Lengths that have a kernel of their own.
 PACKED = (2, 3, 4)
