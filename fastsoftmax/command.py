@@ -237,10 +237,9 @@ def _info(options: argparse.Namespace) -> None:
     import llvmlite
     import numba
 
-    from fastsoftmax.cpu import cache, plan
+    from fastsoftmax.cpu import cache, plan, threads
 
     name, width = plan.cpu()
-    threads = numba.get_num_threads()  # starts the threading layer, whose name is then known
     directory = cache.cache_directory()
     kept = len(list(directory.glob("*.bin"))) if directory.is_dir() else 0
     lines = {
@@ -249,7 +248,7 @@ def _info(options: argparse.Namespace) -> None:
         "NumPy": np.__version__,
         "Numba": f"{numba.__version__} (llvmlite {llvmlite.__version__})",
         "CPU": f"{name}, vectors of {width} bits",
-        "threads": f"{threads}, layer {numba.threading_layer()}",
+        "threads": f"{threads.number()}, of our own: no threading layer of Numba's is started",
         "cache": f"{directory} ({kept} files; {len(plan.all_variants())} kernels are possible)",
         "CUDA": "no: this version has no CUDA target",
     }

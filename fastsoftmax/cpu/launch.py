@@ -1,8 +1,8 @@
-"""How the machine code of kernels is called, on one thread or on all.
+"""How the machine code of kernels is called.
 
-Through an address, with the address of its arguments and the items to do: so there is one way to
-share work among threads, compiled once for all kernels, and a kernel whose code was kept from an
-earlier process is called without being loaded itself.
+Through an address, with the address of its arguments and the items to do: so a kernel whose code
+was kept from an earlier process is called without being loaded itself, and knows nothing of
+threads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.compiler import CompileResult
 
@@ -90,40 +90,69 @@ def compiled(name: str, kinds: tuple[types.Type, ...], find: Callable[[str], Any
     return _address(result)
 
 
+@instruction
+def _next_of(typing: Any, address: Any) -> Any:
+    """The integer at an address, which becomes larger by 1: no two threads get the same."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "seq_cst")
+
+    return types.int64(types.int64), emit
+
+
+@instruction
+def _now_at(typing: Any, address: Any) -> Any:
+    """The integer at an address, as other threads left it."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(pointer, "seq_cst", 8)
+
+    return types.int64(types.int64), emit
+
+
 @functools.cache
-def on_all_threads() -> int:
-    """The address of what shares the items of any kernel among Numba's threads, in equal chunks."""
-
-    @njit(parallel=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, **OPTIONS)
-    def launch(address: int, arguments: int, count: int, chunks: int) -> None:
-        for chunk in prange(chunks):
-            first, last = count * chunk // chunks, count * (chunk + 1) // chunks
-            _call(address, (arguments, first, last))
-
-    launch._cache = Store("on_all_threads")
-    signature = types.void(*[types.int64] * 4)
-    launch.compile(signature)
-    return _address(launch.overloads[signature.args])
-
-
-@functools.cache
-def caller(kinds: tuple[types.Type, ...]) -> Entry:
+def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
     """What calls kernels that take arguments of these types.
 
-    ``call(arguments, address, launcher, count, chunks)``: the kernel at ``address`` does ``count``
-    items, at once or, where chunks > 1, on all threads by ``launcher``. Calling this spares
-    Numba's inspection of each argument, and lets one signature, of any strides, serve contiguous
-    and read-only arrays too instead of a variant for each.
+    ``call(arguments, address, first, last)``, of which there is one at a time (it keeps Python's
+    lock), has the kernel at ``address`` do its items ``first`` to ``last``. Not ``alone``, it is
+    ``call(arguments, address, first, last, chunks, taken, done, patience)``, for any number of
+    threads with the same arguments: each does chunks that ``taken``, the address of a counter,
+    says are left, and counts them in ``done``. Then it looks so many times whether the others have
+    done theirs. True where all is done.
+
+    Calling this spares Numba's inspection of each argument, and lets one signature, of any
+    strides, serve contiguous and read-only arrays too instead of a variant for each.
     """
 
     @njit(no_cfunc_wrapper=True, **OPTIONS)
-    def call(arguments: Any, address: int, launcher: int, count: int, chunks: int) -> None:
-        place = _address_of(arguments)
-        if chunks > 1:
-            _call(launcher, (address, place, count, chunks))
-        else:
-            _call(address, (place, 0, count))
+    def call(arguments: Any, address: int, first: int, last: int) -> None:
+        _call(address, (_address_of(arguments), first, last))
 
-    call._cache = Store("caller")
-    entry: Entry = call.compile(types.void(types.Tuple(kinds), *[types.int64] * 4))
+    @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
+    def call_in_turns(
+        arguments: Any, address: int, first: int, last: int, chunks: int, taken: int, done: int,
+        patience: int,
+    ) -> bool:  # fmt: skip
+        place = _address_of(arguments)
+        items = last - first
+        chunk = _next_of(taken)
+        while chunk < chunks:
+            start, stop = items * chunk // chunks, items * (chunk + 1) // chunks
+            _call(address, (place, first + start, first + stop))
+            if _next_of(done) == chunks - 1:
+                return True
+            chunk = _next_of(taken)
+        for _ in range(patience):  # noqa: SIM110
+            if _now_at(done) == chunks:
+                return True
+        return False
+
+    function, result, numbers = call, types.void, 3
+    if not alone:
+        function, result, numbers = call_in_turns, types.boolean, 7
+    function._cache = Store("caller_alone" if alone else "caller")
+    entry: Entry = function.compile(result(types.Tuple(kinds), *[types.int64] * numbers))
     return entry

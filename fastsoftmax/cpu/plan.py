@@ -1,13 +1,12 @@
 """Which kernel computes a batch, serial or parallel; every threshold, with its measurement.
 
-Two dimensions mean contiguous rows (rows.py), three mean columns (columns.py). Small work stays
-serial: it never touches Numba's threads, whose start may take milliseconds.
+Two dimensions mean contiguous rows (rows.py), three mean columns (columns.py). Small work stays on
+the calling thread, which keeps Python's lock; larger work is shared (threads.py).
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,37 +14,26 @@ import numba
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu.launch import Entry, caller, compiled, on_all_threads
+from fastsoftmax.cpu import threads
+from fastsoftmax.cpu.launch import Entry, caller, compiled
 from fastsoftmax.cpu.sizes import BLOCK, PACKED, SHORT, WIDTH, cuts_of, panel_width
 
 Array = np.ndarray[Any, Any]
 
 # `python -m pytest tests/benchmarks/test_thresholds.py --benchmark-enable` measures these again.
 #
-# Logits from which a second thread pays. float32 rows of 128 on 2 cores, in us, serial and
-# parallel: 16384 logits 12.1, 11.7; 32768: 21.7, 16.5; 65536: 41.6, 28.6; 262144: 159, 89. A
-# launch takes milliseconds on a busy machine, so not before it saves 10 us.
-PARALLEL_FROM = 1 << 16
+# Logits from which a second thread pays. float32 rows of 128 on 2 cores, in us, one thread and
+# two: 32768 logits 22, 32; 65536: 42, 44; 131072: 82, 69; 262144: 161, 117. To wake a thread takes
+# 20 us on this virtual machine.
+PARALLEL_FROM = 1 << 17
 # Logits from which a kernel for one length pays: a million in rows of 2, 3 and 4 take 0.6, 0.5 and
 # 0.6 ms instead of 1.6, 1.1 and 0.9, so the 0.4 s of compiling come back after 400 to 1300 calls,
 # which are kept for later processes.
 PACKED_FROM = 1 << 20
 
-# Whether this process was forked from one whose threads it does not have: OpenMP kills a child
-# that uses them. (TBB starts new ones.)
-_forked = False
-
-
-def _after_fork_in_child() -> None:
-    global _forked
-    try:
-        _forked = numba.threading_layer() != "tbb"
-    except ValueError:  # no thread was started
-        return
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+# Logits that are computed at one go, in 20 to 90 ms on 2 cores. Python runs in between: Ctrl-C is
+# noticed, and other threads have their turn.
+AT_ONCE = 1 << 25
 
 
 def normalized(function: str, x: Array, out: Array, temperature: Array, mask: Array | None) -> None:
@@ -71,11 +59,11 @@ def small(
     Everything is decided: arrays of this size are never shared among threads.
     """
     arguments = x, out, temperature, None
-    call, address = _variant(f"{function}_{_kind_of_rows(x.shape)}", _kinds_of(arguments))
+    call, address = _variant(f"{function}_{_kind_of_rows(x.shape)}", _kinds_of(arguments), True)
     count = _items(x.shape)
 
     def run(x: Array, out: Array) -> None:
-        call((x, out, temperature, None), address, 0, count, 1)
+        call((x, out, temperature, None), address, 0, count)
 
     return run
 
@@ -137,8 +125,9 @@ def _shared(x: Array) -> bool:
     """Whether rows are so few and so long that all threads share each of them."""
     if x.ndim == 3 or x.shape[1] <= BLOCK:
         return False
-    threads = _threads(x.size, 2)
-    return threads > 1 and x.shape[0] < 4 * threads
+    count, length = x.shape
+    several = _threads(x.size, 2)
+    return length > AT_ONCE or (several > 1 and count < 4 * several)
 
 
 def _reduced(
@@ -154,18 +143,25 @@ def _reduced(
 
 def _threads(size: int, count: int) -> int:
     """How many threads share ``count`` items that have ``size`` logits together."""
-    if size < PARALLEL_FROM or count < 2 or _forked:
+    if size < PARALLEL_FROM or count < 2:
         return 1
-    return min(int(numba.get_num_threads()), count)
+    return min(threads.number(), count)
 
 
 def _run(name: str, arguments: tuple[Any, ...], count: int, size: int | None = None) -> None:
+    """Have a kernel do all its ``count`` items, which have ``size`` logits together."""
     if count == 0:
         return
-    x = arguments[0]
-    threads = _threads(x.size if size is None else size, count)
-    call, address = _variant(name, _kinds_of(arguments))
-    call(arguments, address, on_all_threads() if threads > 1 else 0, count, threads)
+    size = arguments[0].size if size is None else size
+    alone = size < PARALLEL_FROM
+    call, address = _variant(name, _kinds_of(arguments), alone)
+    if alone:
+        call(arguments, address, 0, count)
+        return
+    items = max(1, count * AT_ONCE // size)
+    for first in range(0, count, items):
+        last = min(first + items, count)
+        threads.run(call, arguments, address, first, last, _threads(size, last - first))
 
 
 def _kind_of(argument: Any) -> tuple[str, int] | bool | None:
@@ -197,10 +193,10 @@ def _kernel(name: str) -> Any:
 
 
 @functools.cache
-def _variant(name: str, kinds: tuple[Any, ...]) -> tuple[Entry, int]:
+def _variant(name: str, kinds: tuple[Any, ...], alone: bool) -> tuple[Entry, int]:
     """What calls a kernel for arguments of these kinds, and the address of its code."""
     signature = tuple(map(_type_of, kinds))
-    return caller(signature), compiled(name, signature, _kernel)
+    return caller(signature, alone), compiled(name, signature, _kernel)
 
 
 Variant = tuple[str, tuple[Any, ...]]
@@ -254,7 +250,8 @@ def _variants_of(dtype: str) -> list[Variant]:
 
 def compile_variant(variant: Variant) -> None:
     """Have its code ready, in this process and for later ones."""
-    _variant(*variant)
+    _variant(*variant, True)
+    _variant(*variant, False)
 
 
 def cpu() -> tuple[str, int]:

@@ -22,14 +22,14 @@ PANEL = 64
 WIDEST = 256
 # Elements of a panel in scratch memory: 512 KiB of float64, half of a second cache.
 _SCRATCH = 16 * BLOCK
+# Elements of a panel that is swept: one is done at a go, without a look at Ctrl-C.
+_SWEEP = 1 << 25
 
 
 def panel_width(length: int) -> int:
     """Columns in a panel: as many as fit, and 16 at least, a cache line of float32."""
-    if length > BLOCK:
-        return WIDEST
-    width = PANEL
-    while width > 16 and width * length > _SCRATCH:
+    width, most = (PANEL, _SCRATCH) if length <= BLOCK else (WIDEST, _SWEEP)
+    while width > 16 and width * length > most:
         width //= 2
     return width
 

@@ -1,0 +1,281 @@
+"""Threads, forks and interrupts: each in a process of its own, beside every layer of Numba."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fastsoftmax.cpu import threads
+
+# What is computed: small, shared among threads, and few long rows; and whether its bits are right.
+SETUP = """
+import os, sys, threading, time
+import numpy as np
+import fastsoftmax
+rng = np.random.default_rng(0)
+shapes = [(3, 10), (20, 500), (1500, 200), (2, 300_000), (300, 40, 30)]
+NAMES = ("softmax", "log_softmax", "logsumexp")
+cases = [
+    (getattr(fastsoftmax, name), rng.standard_normal(shape, dtype=np.float32), axis)
+    for shape in shapes for name in NAMES for axis in (0, -1)
+]
+def compute():
+    return [function(x, axis=axis).tobytes() for function, x, axis in cases]
+"""
+
+
+def run(program, timeout=120, check=True, **environment):
+    env = os.environ | {"NUMBA_NUM_THREADS": "4"} | environment
+    command = [sys.executable, "-X", "faulthandler", "-c", SETUP + program]
+    result = subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    if check:
+        assert result.returncode == 0, result.stderr[-3000:]
+    return result
+
+
+def layers():
+    """The threading layers of Numba that are installed here."""
+    found = ["workqueue"]
+    for name, module in (("omp", "omppool"), ("tbb", "tbbpool")):
+        try:
+            __import__(f"numba.np.ufunc.{module}")
+        except ImportError:
+            continue
+        found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("layer", layers())
+def test_threads_call_everything_while_others_use_numbas_layer(layer):
+    """With workqueue, a second thread in one of Numba's own parallel functions would abort."""
+    program = """
+import numba
+@numba.njit(parallel=True, nogil=True)
+def total(x):
+    s = 0.0
+    for i in numba.prange(x.size):
+        s += x[i]
+    return s
+right = compute()
+wrong, calls = [], [0] * 8
+def serve(number):
+    for _ in range(20):
+        if compute() != right:
+            wrong.append(number)
+        calls[number] += len(cases)
+stop = []
+def numbas():
+    while not stop:
+        total(np.ones(100_000))
+numbas_thread = threading.Thread(target=numbas)
+numbas_thread.start()
+servers = [threading.Thread(target=serve, args=(i,)) for i in range(8)]
+for thread in servers: thread.start()
+for thread in servers: thread.join()
+stop.append(True)
+numbas_thread.join()
+assert not wrong
+assert calls == [20 * len(cases)] * 8
+print(numba.threading_layer())
+"""
+    assert run(program, NUMBA_THREADING_LAYER=layer).stdout.strip() == layer
+
+
+@pytest.mark.parametrize("layer", layers())
+def test_called_back_from_a_parallel_function(layer):
+    program = """
+import numba
+@numba.njit(parallel=True)
+def parallel(n):
+    good = np.zeros(n, np.int64)
+    for i in numba.prange(n):
+        with numba.objmode(same="int64"):
+            same = int(compute() == right)
+        good[i] = same
+    return good
+right = compute()
+assert parallel(6).all()
+"""
+    run(program, NUMBA_THREADING_LAYER=layer)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("layer", layers())
+def test_a_server_that_forks_its_workers_when_it_is_warm(layer):
+    program = """
+import numba
+@numba.njit(parallel=True)
+def total(x):
+    s = 0.0
+    for i in numba.prange(x.size):
+        s += x[i]
+    return s
+total(np.ones(1000))  # Numba's threads run in the parent, too
+right = compute()
+children = []
+for _ in range(4):
+    child = os.fork()
+    if child == 0:
+        ours = [t.name for t in threading.enumerate() if t.name.startswith("fastsoftmax")]
+        good = not ours and all(compute() == right for _ in range(3))
+        os._exit(0 if good else 1)
+    children.append(child)
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+assert compute() == right
+"""
+    run(program, NUMBA_THREADING_LAYER=layer)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_other_threads_compute():
+    program = """
+right = compute()
+stop = []
+def busy():
+    while not stop:
+        compute()
+background = [threading.Thread(target=busy) for _ in range(3)]
+for thread in background: thread.start()
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if compute() == right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop.append(True)
+for thread in background: thread.join()
+"""
+    run(program)
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_pools_of_processes(method, tmp_path):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} here")
+    script = tmp_path / "pooled.py"
+    script.write_text(
+        SETUP
+        + f"""
+import multiprocessing
+def answer(_):
+    return compute()
+if __name__ == "__main__":
+    right = compute()
+    with multiprocessing.get_context({method!r}).Pool(3) as pool:
+        assert all(given == right for given in pool.map(answer, range(9)))
+"""
+    )
+    subprocess.run([sys.executable, str(script)], check=True, timeout=120)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@pytest.mark.parametrize("what", ["rows", "one_row", "columns"])
+def test_an_interrupt_stops_a_long_call(what):
+    """Some 10 billion logits, of which most are the same memory: half a minute at least."""
+    program = f"""
+import signal
+x = rng.standard_normal(1 << 20, dtype=np.float32)
+arrays = {{
+    "rows": (np.broadcast_to(x[:1000], (10_000_000, 1000)), -1),
+    "one_row": (np.broadcast_to(x, (10_000, 1 << 20)), -1),
+    "columns": (np.broadcast_to(x[:1024], (10_000, 1000, 1024)), 1),
+}}
+array, axis = arrays[{what!r}]
+right = compute()
+fastsoftmax.logsumexp(array[:3], axis=axis)  # compiled
+print("ready", flush=True)
+try:
+    fastsoftmax.logsumexp(array, axis=axis)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+assert compute() == right
+print("usable", flush=True)
+"""
+    command = [sys.executable, "-c", SETUP + program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        start = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "stopped\n"
+        assert time.perf_counter() - start < 0.3 * 3  # this machine may be busy with other tests
+        assert process.stdout.readline() == "usable\n"
+    assert process.returncode == 0
+
+
+def test_the_interpreter_ends_while_threads_compute():
+    program = """
+compute()
+for _ in range(3):
+    threading.Thread(target=lambda: [compute() for _ in range(10**6)], daemon=True).start()
+time.sleep(0.3)
+"""
+    result = run(program)
+    assert result.stderr == ""
+
+
+def test_small_work_starts_no_thread():
+    program = """
+before = threading.active_count()
+for function, x, axis in cases[:12]:
+    function(x, axis=axis)
+assert threading.active_count() == before
+"""
+    run(program)
+
+
+def test_the_number_of_threads():
+    program = """
+import numba
+from fastsoftmax.cpu import threads
+compute()
+print(threads.number(), threading.active_count())
+numba.set_num_threads(2)
+print(threads.number())
+"""
+    assert run(program, NUMBA_NUM_THREADS="3").stdout.split() == ["3", "3", "2"]
+    env = {"NUMBA_NUM_THREADS": ""}
+    first = "from fastsoftmax.cpu import threads; print(threads.number())"
+    cpus = min(threads._affinity(), threads._quota())
+    assert run(first, **env).stdout.split() == [str(cpus)]
+    if hasattr(os, "sched_setaffinity"):
+        one = f"os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}); {first}"
+        assert run(one, **env).stdout.split() == ["1"]
+
+
+def test_the_quota_of_a_container(tmp_path):
+    file = tmp_path / "cpu.max"
+    for content, cpus in (("150000 100000", 2), ("50000 100000", 1), ("max 100000", sys.maxsize)):
+        file.write_text(content)
+        threads._quota.cache_clear()
+        assert threads._quota(str(file)) == cpus
+    threads._quota.cache_clear()
+    assert threads._quota(str(tmp_path / "absent")) == sys.maxsize
+    threads._quota.cache_clear()
+
+
+def test_no_setting_of_numbas_is_changed():
+    before = "import numba; print({k: v for k, v in vars(numba.config).items() if k.isupper()})"
+    first = subprocess.run(
+        [sys.executable, "-c", before], capture_output=True, text=True, check=True
+    ).stdout
+    after = "import fastsoftmax; fastsoftmax.softmax([1.0, 2.0]);" + before
+    second = subprocess.run(
+        [sys.executable, "-c", after], capture_output=True, text=True, check=True
+    ).stdout
+    assert first == second
+
+
+def test_an_error_in_a_helper_is_raised_in_the_caller():
+    def call(arguments, address, first, last, chunks, taken, done, patience):
+        if patience:
+            return False
+        raise MemoryError("planted")
+
+    with pytest.raises(MemoryError, match="planted"):
+        threads.run(call, (), 0, 0, 10, 2)
