@@ -1,6 +1,7 @@
 """What a caller can pass: layouts, out, types, labels, and every way to get it wrong."""
 
 import itertools
+import math
 import tracemalloc
 
 import ml_dtypes
@@ -409,3 +410,42 @@ def test_a_misaligned_array_and_then_a_byte_swapped_one():
     np.testing.assert_array_equal(softmax(misaligned), right)
     np.testing.assert_array_equal(softmax(misaligned.astype(">f8")), right)
     np.testing.assert_array_equal(softmax(misaligned), right)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FC00000, 0xFFC12345, 0xFFA00000])
+def test_nans_of_every_kind(function, bits):
+    """Signalling, quiet, negative and with a payload: NaN comes out, and no warning."""
+    for length in (3, 60, 5000):
+        x = np.zeros((2, length), np.float32)
+        x.view(np.uint32)[0, length // 2] = bits
+        with np.errstate(all="raise"):
+            got = function(x, axis=-1)
+        assert np.isnan(got[0]).all()
+        assert np.isfinite(got[1]).all()
+
+
+# --- larger than 32 bits count --------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_more_elements_than_32_bits_count():
+    length = 2**31 + 11
+    x = np.zeros((1, length), np.float16)
+    x[0, -1] = 16
+    total = length - 1 + math.exp(16)
+    assert logsumexp(x, axis=-1).item() == np.float16(math.log(total))
+    softmax(x, axis=-1, out=x)
+    np.testing.assert_array_equal(
+        x[0, [0, 2**31, -1]], np.float16([1 / total] * 2 + [math.exp(16) / total])
+    )
+    x = x.reshape(length, 1)
+    x[:] = 0
+    assert logsumexp(x, axis=0).item() == np.float16(math.log(length))
+    many = x[: 2**31].reshape(2**30, 2)
+    softmax(many, axis=-1, out=many)
+    assert (many[:: 2**20] == 0.5).all()
+    assert many[-1].tolist() == [0.5, 0.5]
+    wide = many.reshape(2, 2**30)
+    softmax(wide, axis=0, out=wide)
+    assert wide[:, -1].tolist() == [0.5, 0.5]

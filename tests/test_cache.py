@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fastsoftmax
+from fastsoftmax.cpu import cache
 
 SOFTMAX = "import fastsoftmax; print(fastsoftmax.softmax([3.0, 1.0, 0.2]))"
 ANSWER = "[0.8360188  0.11314284 0.05083836]"
@@ -141,12 +142,112 @@ def test_the_cache_directory_without_numbas_setting(tmp_path):
     assert run(program, **env).stdout.startswith(str(tmp_path / ".cache" / "fastsoftmax"))
 
 
-def test_what_a_failed_compilation_left_beside_is_removed(tmp_path):
+def test_without_a_home(tmp_path):
+    program = "import os; os.environ.pop('HOME', None); os.environ.pop('XDG_CACHE_HOME', None)\n"
+    program += "os.environ.pop('NUMBA_CACHE_DIR', None)\n" + SOFTMAX
+    assert run(program, tmp_path, HOME=str(tmp_path)).stdout.strip() == ANSWER
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
+def test_a_read_only_package_and_a_cache_that_becomes_unwritable(tmp_path):
+    """Removed instead where permissions do not bind, as those of the superuser."""
+    package = tmp_path / "site" / "fastsoftmax"
+    shutil.copytree(Path(fastsoftmax.__file__).parent, package)
+    for path in [*package.rglob("*"), package]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    cache = tmp_path / "cache"
     program = """
-import fastsoftmax, os
+import os, shutil
+import fastsoftmax
+print(fastsoftmax.softmax([3.0, 1.0, 0.2]))
+os.chmod(os.environ["NUMBA_CACHE_DIR"], 0o555)
+shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
+open(os.environ["NUMBA_CACHE_DIR"], "w").close() if os.geteuid() == 0 else None
+print(fastsoftmax.log_softmax([[3.0], [1.0]], axis=0).ravel())
+"""
+    try:
+        result = run(program, cache, package.parent)
+        assert result.stdout.startswith(ANSWER)
+        assert "-0.12692801" in result.stdout
+        assert result.stderr.count("RuntimeWarning") == 1
+    finally:
+        for path in [package, *package.rglob("*")]:
+            path.chmod(0o755)
+
+
+def test_the_directory_is_named_by_all_that_code_depends_on(monkeypatch):
+    seen = set()
+
+    def note():
+        cache._fingerprint.cache_clear()
+        seen.add(cache.cache_directory().name)
+
+    note()
+    for module in (cache.numba, cache.llvmlite, cache.np):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__version__", "99.9")
+            note()
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.sys, "version", "another Python")
+        note()
+    codegen = type(cache.numba.core.registry.cpu_target.target_context.codegen())
+    for magic in (("triple", "znver4", "+a"), ("triple", "znver5", "+a"), ("triple", "znver4", "")):
+        with monkeypatch.context() as patch:
+            patch.setattr(codegen, "magic_tuple", lambda self, magic=magic: magic)
+            note()
+    assert len(seen) == 8
+    cache._fingerprint.cache_clear()
+
+
+def test_processes_that_start_at_once_on_an_empty_cache(tmp_path):
+    program = """
+import sys, numpy as np, ml_dtypes, fastsoftmax
+dtype = ["float16", "bfloat16", "float32", "float64"][int(sys.argv[1]) % 4]
+x = np.linspace(-3, 3, 200).reshape(2, 100).astype(dtype)
+for function in (fastsoftmax.softmax, fastsoftmax.logsumexp):
+    print(function(x, axis=-1).tobytes().hex())
+"""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def start(number):
+        command = [sys.executable, "-W", "error", "-c", program, str(number)]
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+
+    answers = {}
+    for _ in range(2):  # from an empty cache, and from what the first ones left
+        for number, process in enumerate([start(i) for i in range(8)]):
+            text, _ = process.communicate(timeout=200)
+            assert process.returncode == 0
+            assert answers.setdefault(number % 4, text) == text
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_warm_cache_can_be_copied(compiled_cache, tmp_path):
+    """As into a container's image: another environment on the same CPU compiles nothing."""
+    shutil.copytree(compiled_cache, tmp_path / "image")
+    package = tmp_path / "other" / "fastsoftmax"
+    shutil.copytree(Path(fastsoftmax.__file__).parent, package)
+    program = """
+from numba.core import event
+with event.install_recorder("numba:compile") as recorder:
+    import fastsoftmax
+    print(fastsoftmax.softmax([3.0, 1.0, 0.2]), len(recorder.buffer))
+"""
+    result = run(program, tmp_path / "image", package.parent)
+    assert result.stdout.strip() == f"{ANSWER} 0"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk to write to")
+def test_a_full_disk(tmp_path):
+    program = """
+import fastsoftmax, os, tempfile
 from fastsoftmax.cpu import cache
-def broken(*args): raise OSError(28, "No space left on device")
-os.replace = broken
+real = tempfile.mkstemp
+def full(dir=None, prefix=None, suffix=None):
+    handle, name = real(dir=dir, prefix=prefix, suffix=suffix)
+    os.close(handle)
+    return os.open("/dev/full", os.O_RDWR), name
+cache.tempfile.mkstemp = full
 print(fastsoftmax.softmax([3.0, 1.0, 0.2]))
 """
     result = run(program, tmp_path)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -279,3 +280,106 @@ def test_an_error_in_a_helper_is_raised_in_the_caller():
 
     with pytest.raises(MemoryError, match="planted"):
         threads.run(call, (), 0, 0, 10, 2)
+
+
+MODES = """
+from numba.core import cgutils
+from numba.extending import intrinsic
+from llvmlite import ir
+import numba
+@intrinsic
+def put(typing, mode):
+    def emit(context, builder, sig, args):
+        memory = cgutils.alloca_once_value(builder, builder.trunc(args[0], ir.IntType(32)))
+        kind = ir.FunctionType(ir.VoidType(), [memory.type])
+        name = "llvm.x86.sse.ldmxcsr"
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [memory])
+        return args[0]
+    return numba.int64(numba.int64), emit
+@numba.njit
+def set_mode(mode):
+    return put(mode)
+"""
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="sets x86-64's control word"
+)
+@pytest.mark.parametrize("mode", ["0x9fc0", "0x7f80", "0x3f80"])
+def test_the_mode_of_a_threads_arithmetic_changes_nothing(mode):
+    """Subnormal numbers flushed, to zero rounded, downwards: in the calling thread alone."""
+    program = (
+        MODES
+        + f"""
+low = (rng.standard_normal((3000, 200)) * 30 - 60).astype(np.float32)
+low[:, 0] = 0
+tiny = np.float32(1e-40)
+cases += [(fastsoftmax.softmax, low * 1.5, -1), (fastsoftmax.softmax, low[:5] * 1.5, -1)]
+right = compute()
+p = np.frombuffer(right[-1], np.float32)
+assert ((p > 0) & (p < np.finfo(np.float32).tiny)).any()  # subnormal results
+set_mode({mode})
+changed = float(tiny * np.float32(1)), float(np.float32(1) + np.float32(2**-24) * np.float32(1.5))
+same = compute() == right
+after = float(tiny * np.float32(1)), float(np.float32(1) + np.float32(2**-24) * np.float32(1.5))
+set_mode(0x1f80)
+assert same
+assert changed == after  # the thread's mode is as it was
+"""
+    )
+    run(program)
+
+
+def test_joblib(tmp_path):
+    script = tmp_path / "scored.py"
+    script.write_text(
+        SETUP
+        + """
+import joblib
+from fastsoftmax.cpu import threads
+def answer(_):
+    return compute(), threads.number(), os.getpid()
+if __name__ == "__main__":
+    right = compute()
+    for backend in ("loky", "threading"):
+        several = joblib.Parallel(n_jobs=2, backend=backend)
+        given = several(joblib.delayed(answer)(i) for i in range(6))
+        assert all(bits == right for bits, _, _ in given)
+        print(backend, max(number for _, number, _ in given), len({pid for _, _, pid in given}) > 1)
+"""
+    )
+    env = {k: v for k, v in os.environ.items() if k != "NUMBA_NUM_THREADS"}
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=env, timeout=120
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    loky, threading = result.stdout.split("\n")[:2]
+    cpus = min(threads._affinity(), threads._quota())
+    # loky leaves each of two processes its part of the CPUs; threads share our helpers
+    assert loky in (f"loky {max(1, cpus // 2)} True", f"loky {max(1, cpus // 2)} False")
+    assert threading == f"threading {cpus} False"
+
+
+def test_a_cluster_of_dask(tmp_path):
+    script = tmp_path / "clustered.py"
+    script.write_text(
+        SETUP
+        + """
+def answer(_):
+    from fastsoftmax.cpu import threads
+    return compute(), threads.number()
+if __name__ == "__main__":
+    from distributed import Client, LocalCluster
+    right = compute()
+    with LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster:
+        with Client(cluster) as client:
+            given = client.gather(client.map(answer, range(8)))
+    assert all(bits == right for bits, _ in given)
+    print(max(number for _, number in given))
+"""
+    )
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=200
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert int(result.stdout) <= min(threads._affinity(), threads._quota())

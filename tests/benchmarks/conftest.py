@@ -2,8 +2,6 @@
 
 import os
 
-import pytest
-
 # Everyone gets as many threads as Numba takes; to be set before any library is loaded.
 # And none goes on spinning in wait for more to do while another is measured: on 2 cores that took
 # a fifth of their time.
@@ -13,14 +11,6 @@ os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("NUMBA_NUM_THREADS", str
 
 def pytest_addoption(parser):
     parser.addoption("--quick", action="store_true", help="few shapes and few rounds, in a minute")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_cmdline_main(config):
-    if config.getoption("benchmark_enable"):
-        config.option.numprocesses = 0  # one at a time
-        config.option.dist = "no"
-    return (yield)
 
 
 def pytest_ignore_collect(collection_path, config):
