@@ -1,0 +1,89 @@
+"""Mixed calls from several threads for minutes on end: no wrong bit, no growing memory.
+
+python tests/soak/soak.py [--minutes 10] [--threads 4]
+"""
+
+import argparse
+import os
+import random
+import sys
+import threading
+import time
+
+import ml_dtypes
+import numpy as np
+
+import fastsoftmax
+
+SHAPES = [
+    (10,),
+    (32, 10),
+    (8, 128),
+    (400, 33),
+    (2000, 300),
+    (3, 300_000),
+    (700, 40, 20),
+    (5000, 64),
+]
+TYPES = ["float16", ml_dtypes.bfloat16, "float32", "float64"]
+
+
+def cases():
+    """Each call, without arguments, that is made again and again."""
+    rng = np.random.default_rng(0)
+    for shape in SHAPES:
+        for dtype in TYPES:
+            x = (rng.standard_normal(shape) * 5).astype(dtype)
+            mask = rng.random(shape) < 0.8
+            for name in ("softmax", "log_softmax", "logsumexp"):
+                function = getattr(fastsoftmax, name)
+                for axis in (0, -1):
+                    yield lambda f=function, x=x, a=axis: f(x, axis=a)
+                yield lambda f=function, x=x, m=mask: f(x, axis=-1, where=m)
+            yield lambda x=x: fastsoftmax.softmax(x, axis=-1, temperature=0.7, out=np.empty_like(x))
+
+
+def resident():
+    """Memory that this process holds, in MiB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main():
+    """Run, report each minute, and end with 1 where something was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--threads", type=int, default=4)
+    options = parser.parse_args()
+    calls = list(cases())
+    right = [call().tobytes() for call in calls]
+    counts, wrong = [0] * options.threads, []
+    end = time.monotonic() + options.minutes * 60
+
+    def serve(number):
+        chosen = random.Random(number)
+        while time.monotonic() < end:
+            index = chosen.randrange(len(calls))
+            if calls[index]().tobytes() != right[index]:
+                wrong.append(index)
+            counts[number] += 1
+
+    servers = [threading.Thread(target=serve, args=(i,)) for i in range(options.threads)]
+    for thread in servers:
+        thread.start()
+    time.sleep(min(20, options.minutes * 12))  # until each thread has its memory
+    first = most = resident()
+    while any(thread.is_alive() for thread in servers):
+        time.sleep(1)
+        most = max(most, resident())
+    last = resident()
+    print(
+        f"{len(calls)} different calls, {sum(counts)} made by {options.threads} threads in "
+        f"{options.minutes:g} minutes: {len(wrong)} wrong; memory {first:.1f} MiB after "
+        f"warming up, {most:.1f} at most, {last:.1f} at the end"
+    )
+    return 1 if wrong or last > first * 1.01 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
