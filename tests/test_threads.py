@@ -273,7 +273,7 @@ def test_no_setting_of_numbas_is_changed():
 
 
 def test_an_error_in_a_helper_is_raised_in_the_caller():
-    def call(arguments, address, first, last, chunks, taken, done, patience):
+    def call(arguments, address, first, last, chunks, taken, done, bell, patience):
         if patience:
             return False
         raise MemoryError("planted")

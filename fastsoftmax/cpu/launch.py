@@ -113,6 +113,37 @@ def _now_at(typing: Any, address: Any) -> Any:
     return types.int64(types.int64), emit
 
 
+@instruction
+def _pause(typing: Any) -> Any:
+    """Leave the core to its other thread for a moment, some 20 ns, while another is waited for."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        if _X86:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause")
+            builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@functools.cache
+def watcher() -> Entry:
+    """``watch(bell, before, patience)``: look so many times whether the integer at the address
+    ``bell`` is still what it was before."""
+
+    @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
+    def watch(bell: int, before: int, patience: int) -> None:
+        for _ in range(patience):
+            if _now_at(bell) != before:
+                return
+            _pause()
+
+    watch._cache = Store("watch")
+    entry: Entry = watch.compile(types.void(*[types.int64] * 3))
+    return entry
+
+
 _X86 = platform.machine() in ("x86_64", "AMD64")
 # The control word of x86-64's vector arithmetic at a process's start: to the nearest, subnormal
 # numbers kept, no traps.
@@ -152,10 +183,11 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
 
     ``call(arguments, address, first, last)``, of which there is one at a time (it keeps Python's
     lock), has the kernel at ``address`` do its items ``first`` to ``last``. Not ``alone``, it is
-    ``call(arguments, address, first, last, chunks, taken, done, patience)``, for any number of
-    threads with the same arguments: each does chunks that ``taken``, the address of a counter,
-    says are left, and counts them in ``done``. Then it looks so many times whether the others have
-    done theirs. True where all is done.
+    ``call(arguments, address, first, last, chunks, taken, done, bell, patience)``, for any number
+    of threads with the same arguments: each does chunks that ``taken``, the address of a counter,
+    says are left, and counts them in ``done``. Whoever has patience first rings the bell, another
+    counter, and then looks so many times whether the others have done theirs. True where all is
+    done.
 
     Calling this spares Numba's inspection of each argument, and lets one signature, of any
     strides, serve contiguous and read-only arrays too instead of a variant for each.
@@ -170,8 +202,10 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
     @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
     def call_in_turns(
         arguments: Any, address: int, first: int, last: int, chunks: int, taken: int, done: int,
-        patience: int,
+        bell: int, patience: int,
     ) -> bool:  # fmt: skip
+        if patience > 0:
+            _next_of(bell)
         place = _address_of(arguments)
         mode = _exchange_mode(_ORDINARY)
         items = last - first
@@ -185,14 +219,15 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
         _exchange_mode(mode)
         if ready == chunks:
             return True
-        for _ in range(patience):  # noqa: SIM110
+        for _ in range(patience):
             if _now_at(done) == chunks:
                 return True
+            _pause()
         return False
 
     function, result, numbers = call, types.void, 3
     if not alone:
-        function, result, numbers = call_in_turns, types.boolean, 7
+        function, result, numbers = call_in_turns, types.boolean, 8
     function._cache = Store("caller_alone" if alone else "caller")
     entry: Entry = function.compile(result(types.Tuple(kinds), *[types.int64] * numbers))
     return entry

@@ -23,8 +23,8 @@ Array = np.ndarray[Any, Any]
 # `python -m pytest tests/benchmarks/test_thresholds.py --benchmark-enable` measures these again.
 #
 # Logits from which a second thread pays. float32 rows of 128 on 2 cores, in us, one thread and
-# two: 32768 logits 22, 32; 65536: 42, 44; 131072: 82, 69; 262144: 161, 117. To wake a thread takes
-# 20 us on this virtual machine.
+# two: 32768 logits 22, 24; 65536: 42, 34; 131072: 81, 55; 262144: 159, 95, where calls follow each
+# other; else waking a thread takes 20 more on this virtual machine.
 PARALLEL_FROM = 1 << 17
 # Logits from which a kernel for one length pays: a million in rows of 2, 3 and 4 take 0.6, 0.5 and
 # 0.6 ms instead of 1.6, 1.1 and 0.9, so the 0.4 s of compiling come back after 400 to 1300 calls,
