@@ -173,6 +173,19 @@ def test_cuts_are_right_alone_shared_and_as_columns(name, length):
 
 
 @pytest.mark.parametrize("name", TYPES)
+def test_equal_logits_have_equal_results_in_whichever_cut(name):
+    dtype, stored = TYPES[name]
+    for length in (3 * BLOCK, 2 * MOST_CUTS * BLOCK + 1):
+        x = np.zeros((1, length), dtype)
+        x[0, BLOCK + 5] = 0.7  # one cut has another maximum
+        for rows in (1, 9):  # shared by all threads, and not
+            for function in ("softmax", "log_softmax"):
+                both = np.repeat(x, rows, axis=0)
+                for got in (by_rows(function, both, stored), by_columns(function, both, stored)):
+                    assert len(np.unique(got.astype(np.float64))) == 2
+
+
+@pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("kind", ["plain", "masked", "weighted"])
 def test_logsumexp_of_every_length_is_the_same_in_rows_and_columns(kind, name):
     dtype, stored = TYPES[name]

@@ -291,9 +291,10 @@ import numba
 def put(typing, mode):
     def emit(context, builder, sig, args):
         memory = cgutils.alloca_once_value(builder, builder.trunc(args[0], ir.IntType(32)))
-        kind = ir.FunctionType(ir.VoidType(), [memory.type])
-        name = "llvm.x86.sse.ldmxcsr"
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [memory])
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr")
+        builder.call(function, [builder.bitcast(memory, byte)])
         return args[0]
     return numba.int64(numba.int64), emit
 @numba.njit

@@ -280,7 +280,6 @@ def _reduce_cut(
     last = min(first + size, x.shape[1])
     _, inverse_error = inverses_of(x, notes, 0)
     constants = constants_of(inverse_error)
-    _note_maxima(x, o, first, last, left, width, mask, weight, None, notes)
     for j in range(0, width, WIDTH):
         zero = spread(0.0)
         _note_totals(notes, j, (zero, zero, zero))
@@ -360,6 +359,7 @@ def _reduce_long(
 ) -> None:  # fmt: skip
     """The pairs of long columns, in ``merged``, and those of each cut."""
     cuts = number_of_cuts(x.shape[1])
+    _note_maxima(x, o, 0, x.shape[1], left, width, mask, weight, None, notes)
     for cut in range(cuts):
         _reduce_cut(x, o, cut, left, width, mask, weight, apart, keep, sums, infinite, notes)
         for j in range(0, width, WIDTH):

@@ -19,7 +19,7 @@ from numba.core.compiler import CompileResult
 
 from fastsoftmax.cpu.cache import Store, short_hash
 from fastsoftmax.cpu.jit import OPTIONS
-from fastsoftmax.cpu.llvm import instruction
+from fastsoftmax.cpu.llvm import BYTE_POINTER, instruction
 
 Entry = Callable[..., Any]
 
@@ -164,14 +164,15 @@ def _exchange_mode(typing: Any, mode: Any) -> Any:
             return args[0]
         word = ir.IntType(32)
         memory = cgutils.alloca_once(builder, word)
-        kind = ir.FunctionType(ir.VoidType(), [memory.type])
+        place = builder.bitcast(memory, BYTE_POINTER)
+        kind = ir.FunctionType(ir.VoidType(), [BYTE_POINTER])
         module = builder.module
         save = cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.stmxcsr")
         load = cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.ldmxcsr")
-        builder.call(save, [memory])
+        builder.call(save, [place])
         before = builder.load(memory)
         builder.store(builder.trunc(args[0], word), memory)
-        builder.call(load, [memory])
+        builder.call(load, [place])
         return builder.zext(before, ir.IntType(64))
 
     return types.int64(types.int64), emit

@@ -71,12 +71,11 @@ def _ends(x: Any, cut: Any) -> Any:
 
 @inlined
 def _reduce_cut(
-    x: Any, row: Any, cut: Any, mask: Any, weight: Any, inverse: Any, inverse_error: Any,
-    apart: Any, keep: Any, pairs: Any, line: Any,
+    x: Any, row: Any, cut: Any, shift: Any, mask: Any, weight: Any, inverse: Any,
+    inverse_error: Any, apart: Any, keep: Any, pairs: Any, line: Any,
 ) -> None:  # fmt: skip
     """The pair (shift, ones, high, low) of a cut, into a line of ``pairs``."""
     first, last = _ends(x, cut)
-    shift = largest_of(x, row, first, last, mask, weight)
     total = 0.0, 0.0, 0.0
     for start in range(first, last, BLOCK):
         block = total_of(
@@ -86,6 +85,16 @@ def _reduce_cut(
         total = add_normal(total, block, inverse_error)
     pairs[line, 0] = shift
     pairs[line, 1], pairs[line, 2], pairs[line, 3] = total
+
+
+@inlined
+def _largest(x: Any, row: Any, cuts: Any, mask: Any, weight: Any) -> Any:
+    """The shift of a whole row: equal logits shall have equal results, in whichever cut."""
+    shift = -INFINITY
+    for cut in range(cuts):
+        first, last = _ends(x, cut)
+        shift = larger(largest_of(x, row, first, last, mask, weight), shift)
+    return shift
 
 
 @inlined
@@ -230,8 +239,11 @@ def softmax_long(x: Any, out: Any, temperature: Any, mask: Any, first: int, last
     keep = keeper(out)
     for row in range(first, last):
         inverse, inverse_error = reciprocal(x, temperature[row])
+        shift = _largest(x, row, cuts, mask, None)
         for cut in range(cuts):
-            _reduce_cut(x, row, cut, mask, None, inverse, inverse_error, None, keep, pairs, cut)
+            _reduce_cut(
+                x, row, cut, shift, mask, None, inverse, inverse_error, None, keep, pairs, cut
+            )
         pair = together(_pair_at, pairs, 0, cuts, None, inverse, inverse_error)
         for cut in range(cuts):
             _map_probabilities(
@@ -247,8 +259,11 @@ def log_softmax_long(x: Any, out: Any, temperature: Any, mask: Any, first: int, 
     pairs, loan = borrow(np.float64, cuts)
     for row in range(first, last):
         inverse, inverse_error = reciprocal(x, temperature[row])
+        shift = _largest(x, row, cuts, mask, None)
         for cut in range(cuts):
-            _reduce_cut(x, row, cut, mask, None, inverse, inverse_error, True, None, pairs, cut)
+            _reduce_cut(
+                x, row, cut, shift, mask, None, inverse, inverse_error, True, None, pairs, cut
+            )
         pair = together(_pair_at, pairs, 0, cuts, None, inverse, inverse_error)
         for cut in range(cuts):
             _map_logarithms(x, out, row, cut, pair, inverse, inverse_error, mask)
@@ -264,9 +279,10 @@ def logsumexp_long(
     pairs, loan = borrow(np.float64, cuts)
     inverse, inverse_error = reciprocal(x, 1.0)
     for row in range(first, last):
+        shift = _largest(x, row, cuts, mask, weight)
         for cut in range(cuts):
             _reduce_cut(
-                x, row, cut, mask, weight, inverse, inverse_error, wants_ones(weight), None,
+                x, row, cut, shift, mask, weight, inverse, inverse_error, wants_ones(weight), None,
                 pairs, cut,
             )  # fmt: skip
         pair = together(_pair_at, pairs, 0, cuts, weight, inverse, inverse_error)
@@ -274,8 +290,18 @@ def logsumexp_long(
     give_back(loan)
 
 
-# Few rows, shared by all threads: first all cuts are reduced, then all are mapped. Their pairs
-# are lines of ``pairs`` (rows * cuts, 4) in between.
+# Few rows, shared by all threads: all cuts' maxima are found, then all cuts are reduced, then all
+# are mapped. Their pairs are lines of ``pairs`` (rows * cuts, 5) in between, whose last column are
+# the maxima.
+
+
+@kernel
+def maxima_of_cuts(x: Any, mask: Any, weight: Any, pairs: Any, first: int, last: int) -> None:
+    """The maxima of cuts first to last, counted through all rows."""
+    cuts = number_of_cuts(x.shape[1])
+    for item in range(first, last):
+        start, stop = _ends(x, item % cuts)
+        pairs[item, 4] = largest_of(x, item // cuts, start, stop, mask, weight)
 
 
 @kernel
@@ -288,15 +314,23 @@ def reduce_cuts(
     ``apart`` as in rows.py; ``out``: None, or where exponentials may be kept.
     """
     cuts = number_of_cuts(x.shape[1])
+    shift = -INFINITY
     for item in range(first, last):
         row, cut = item // cuts, item % cuts
         inverse, inverse_error = reciprocal(x, temperature[row])
+        if item == first or cut == 0:
+            shift = -INFINITY
+            for line in range(row * cuts, row * cuts + cuts):
+                shift = larger(pairs[line, 4], shift)
         if out is None:
-            _reduce_cut(x, row, cut, mask, weight, inverse, inverse_error, apart, None, pairs, item)
+            _reduce_cut(
+                x, row, cut, shift, mask, weight, inverse, inverse_error, apart, None, pairs, item
+            )
         else:
             _reduce_cut(
-                x, row, cut, mask, weight, inverse, inverse_error, apart, keeper(out), pairs, item
-            )
+                x, row, cut, shift, mask, weight, inverse, inverse_error, apart, keeper(out),
+                pairs, item,
+            )  # fmt: skip
 
 
 @kernel

@@ -136,7 +136,8 @@ def _reduced(
 ) -> Array:  # fmt: skip
     """The pairs of all cuts of rows that threads share."""
     count, length = x.shape
-    pairs = np.empty((count * cuts_of(length), 4))
+    pairs = np.empty((count * cuts_of(length), 5))
+    _run("maxima_of_cuts", (x, mask, weight, pairs), len(pairs), x.size)
     _run("reduce_cuts", (x, kept, temperature, mask, weight, apart, pairs), len(pairs), x.size)
     return pairs
 
@@ -238,6 +239,8 @@ def _variants_of(dtype: str) -> list[Variant]:
                 variants.append((f"logsumexp_{kind}", (x, sums, row, None, weights)))
     x, sums, flags, weights = (dtype, 2), (dtype, 1), ("?", 2), ("d", 2)
     variants += [(f"softmax_packed_{n}", (x, x, number, None)) for n in PACKED]
+    for mask, weight in ((None, None), (flags, None), (None, weights)):
+        variants.append(("maxima_of_cuts", (x, mask, weight, pairs)))
     for mask in (None, flags):
         variants += [(f"{f}_cuts", (x, x, number, mask, pairs)) for f in ("softmax", "log_softmax")]
         variants.append(("reduce_cuts", (x, x, number, mask, None, None, pairs)))
