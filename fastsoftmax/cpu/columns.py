@@ -19,9 +19,6 @@ from fastsoftmax.cpu.long import (
     keeper,
     length_of_cut,
     number_of_cuts,
-    rescaled,
-    rescaling,
-    together,
 )
 from fastsoftmax.cpu.memory import (
     borrow,
@@ -253,6 +250,9 @@ def logsumexp_columns(
 
 # --- columns longer than a block ------------------------------------------------------------
 
+# Lines of a scratch array for the classes' sums of all groups of eight columns.
+_SUMS = SUMS * (WIDEST // WIDTH)
+
 
 @inlined
 def _infinite_total(
@@ -271,7 +271,7 @@ def _reduce_cut(
     x: Any, o: Any, cut: Any, left: Any, width: Any, mask: Any, weight: Any, apart: Any,
     keep: Any, sums: Any, infinite: Any, notes: Any,
 ) -> None:  # fmt: skip
-    """Note (shift, ones, high, low) of a cut of each column; exponentials may go to ``keep``.
+    """Note (ones, high, low) of a cut of each column, whose shift is noted; ``keep`` as in long.py.
 
     ``sums`` holds the classes of one group of eight behind those of another.
     """
@@ -290,7 +290,7 @@ def _reduce_cut(
             )
             store(infinite, (0, j), total)
     for start in range(first, last, BLOCK):
-        for line in range(SUMS * _GROUPS):
+        for line in range(_SUMS):
             store(sums, (line, 0), spread(0.0))
         for i in range(start, min(start + BLOCK, last)):
             _fetch(x, o, i + _AHEAD, last, left, width)
@@ -336,43 +336,26 @@ def _reduce_cut(
         )
 
 
-# What is noted of each cut of a panel: lines of eight columns, for each part of their pairs.
-_GROUPS = WIDEST // WIDTH
-_PAIR_LINES = 4 * _GROUPS
-
-
-@inlined
-def _pair_at(pairs: Any, cut: Any, j: Any) -> Any:
-    line = cut * _PAIR_LINES + j // WIDTH
-    return (
-        load(pairs, (line, 0)),
-        load(pairs, (line + _GROUPS, 0)),
-        load(pairs, (line + 2 * _GROUPS, 0)),
-        load(pairs, (line + 3 * _GROUPS, 0)),
-    )
-
-
 @inlined
 def _reduce_long(
     x: Any, o: Any, left: Any, width: Any, mask: Any, weight: Any, apart: Any, keep: Any,
-    sums: Any, infinite: Any, notes: Any, merged: Any, pairs: Any,
+    sums: Any, notes: Any,
 ) -> None:  # fmt: skip
-    """The pairs of long columns, in ``merged``, and those of each cut."""
-    cuts = number_of_cuts(x.shape[1])
+    """Note (shift, ones, high, low) of long columns."""
+    infinite = scratch(np.float64, 1, WIDEST)
+    totals = scratch(np.float64, NOTES, WIDEST)
+    zero = spread(0.0)
+    for j in range(0, width, WIDTH):
+        _note_totals(totals, j, (zero, zero, zero))
     _note_maxima(x, o, 0, x.shape[1], left, width, mask, weight, None, notes)
-    for cut in range(cuts):
+    for cut in range(number_of_cuts(x.shape[1])):
         _reduce_cut(x, o, cut, left, width, mask, weight, apart, keep, sums, infinite, notes)
         for j in range(0, width, WIDTH):
-            line = cut * _PAIR_LINES + j // WIDTH
-            store(pairs, (line, 0), load(notes, (SHIFT, j)))
-            store(pairs, (line + _GROUPS, 0), load(notes, (ONES, j)))
-            store(pairs, (line + 2 * _GROUPS, 0), load(notes, (HIGH, j)))
-            store(pairs, (line + 3 * _GROUPS, 0), load(notes, (LOW, j)))
+            _, inverse_error = inverses_of(x, notes, j)
+            total = add_normal(totals_of(totals, j), totals_of(notes, j), inverse_error)
+            _note_totals(totals, j, total)
     for j in range(0, width, WIDTH):
-        inverse, inverse_error = inverses_of(x, notes, j)
-        pair = together(_pair_at, pairs, j, cuts, weight, inverse, inverse_error)
-        store(merged, (SHIFT, j), pair[0])
-        _note_totals(merged, j, (pair[1], pair[2], pair[3]))
+        _note_totals(notes, j, totals_of(totals, j))
 
 
 @inlined
@@ -394,48 +377,29 @@ def softmax_long_columns(
 ) -> None:
     """softmax of the columns of panels first to last."""
     length = x.shape[1]
-    size, cuts = length_of_cut(length), number_of_cuts(length)
-    sums, sums_loan = borrow(np.float64, SUMS * _GROUPS)
-    pairs, pairs_loan = borrow(np.float64, cuts * _PAIR_LINES)
-    infinite = scratch(np.float64, 1, WIDEST)
+    sums, loan = borrow(np.float64, _SUMS)
     notes = scratch(np.float64, NOTES, WIDEST)
-    merged = scratch(np.float64, NOTES, WIDEST)
-    factors = scratch(np.float64, 3, WIDEST)
     keep = keeper(out)
     _, inverse_error = inverses_of(x, notes, 0)
     constants = constants_of(inverse_error)
     for number in range(first, last):
         o, left, width = _place_of(x, number)
         _note_temperatures(x, temperature, o, left, width, notes)
-        _reduce_long(
-            x, o, left, width, mask, None, None, keep, sums, infinite, notes, merged, pairs
-        )
-        for cut in range(cuts):
+        _reduce_long(x, o, left, width, mask, None, None, keep, sums, notes)
+        for j in range(0, width, WIDTH):
+            _, inverse_error = inverses_of(x, notes, j)
+            a, a_low = reciprocals_of_totals(totals_of(notes, j), inverse_error)
+            store(notes, (HIGH, j), a)
+            store(notes, (LOW, j), a_low)
+        for i in range(length):
+            _fetch(out, o, i + _AHEAD, length, left, width)
             for j in range(0, width, WIDTH):
-                inverse, inverse_error = inverses_of(x, notes, j)
-                a, a_low = reciprocals_of_totals(totals_of(merged, j), inverse_error)
-                own = load(pairs, (cut * _PAIR_LINES + j // WIDTH, 0))
-                store(notes, (SHIFT, j), own)
-                a, a_low, down = rescaling(
-                    own, load(merged, (SHIFT, j)), a, a_low, inverse, inverse_error, constants
-                )
-                store(factors, (0, j), a)
-                store(factors, (1, j), a_low)
-                store(factors, (2, j), down)
-            for i in range(cut * size, min(cut * size + size, length)):
-                _fetch(out, o, i + _AHEAD, length, left, width)
-                for j in range(0, width, WIDTH):
-                    count = min(WIDTH, width - j)
-                    at = (o, i, left + j)
-                    _, inverse_error = inverses_of(x, notes, j)
-                    e = _kept_or_new(x, keep, at, count, notes, j, constants)
-                    value = rescaled(
-                        e, load(factors, (0, j)), load(factors, (1, j)), load(factors, (2, j)),
-                        inverse_error,
-                    )  # fmt: skip
-                    store_part(out, at, count, unmasked(value, mask, at, count, 0.0))
-    give_back(sums_loan)
-    give_back(pairs_loan)
+                count = min(WIDTH, width - j)
+                at = (o, i, left + j)
+                e = _kept_or_new(x, keep, at, count, notes, j, constants)
+                value = _probability(x, e, notes, j)
+                store_part(out, at, count, unmasked(value, mask, at, count, 0.0))
+    give_back(loan)
 
 
 @kernel
@@ -444,21 +408,15 @@ def log_softmax_long_columns(
 ) -> None:
     """log_softmax of the columns of panels first to last."""
     length = x.shape[1]
-    sums, sums_loan = borrow(np.float64, SUMS * _GROUPS)
-    pairs, pairs_loan = borrow(np.float64, number_of_cuts(length) * _PAIR_LINES)
-    infinite = scratch(np.float64, 1, WIDEST)
+    sums, loan = borrow(np.float64, _SUMS)
     notes = scratch(np.float64, NOTES, WIDEST)
-    merged = scratch(np.float64, NOTES, WIDEST)
     for number in range(first, last):
         o, left, width = _place_of(x, number)
         _note_temperatures(x, temperature, o, left, width, notes)
-        _reduce_long(
-            x, o, left, width, mask, None, True, None, sums, infinite, notes, merged, pairs
-        )
+        _reduce_long(x, o, left, width, mask, None, True, None, sums, notes)
         for j in range(0, width, WIDTH):
             _, inverse_error = inverses_of(x, notes, j)
-            a, a_low = logarithms_of_totals(totals_of(merged, j), inverse_error)
-            store(notes, (SHIFT, j), load(merged, (SHIFT, j)))
+            a, a_low = logarithms_of_totals(totals_of(notes, j), inverse_error)
             store(notes, (HIGH, j), a)
             store(notes, (LOW, j), a_low)
         for i in range(length):
@@ -469,8 +427,7 @@ def log_softmax_long_columns(
                 at = (o, i, left + j)
                 value = _log_probability(x, load_part(x, at, count, 0.0), notes, j)
                 store_part(out, at, count, unmasked(value, mask, at, count, -INFINITY))
-    give_back(sums_loan)
-    give_back(pairs_loan)
+    give_back(loan)
 
 
 @kernel
@@ -478,21 +435,11 @@ def logsumexp_long_columns(
     x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
 ) -> None:
     """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
-    sums, sums_loan = borrow(np.float64, SUMS * _GROUPS)
-    pairs, pairs_loan = borrow(np.float64, number_of_cuts(x.shape[1]) * _PAIR_LINES)
-    infinite = scratch(np.float64, 1, WIDEST)
+    sums, loan = borrow(np.float64, _SUMS)
     notes = scratch(np.float64, NOTES, WIDEST)
-    merged = scratch(np.float64, NOTES, WIDEST)
     for number in range(first, last):
         o, left, width = _place_of(x, number)
         _note_temperatures(x, None, o, left, width, notes)
-        _reduce_long(
-            x, o, left, width, mask, weight, wants_ones(weight), None, sums, infinite, notes,
-            merged, pairs,
-        )  # fmt: skip
-        for j in range(0, width, WIDTH):
-            store(notes, (SHIFT, j), load(merged, (SHIFT, j)))
-            _note_totals(notes, j, totals_of(merged, j))
+        _reduce_long(x, o, left, width, mask, weight, wants_ones(weight), None, sums, notes)
         _write_sums(x, out, sign, weight, o, left, width, notes)
-    give_back(sums_loan)
-    give_back(pairs_loan)
+    give_back(loan)

@@ -1,4 +1,4 @@
-"""The normalizer of a row: (shift, total), how it is gathered, merged and used.
+"""The normalizer of a row: (shift, total), how it is gathered and used.
 
 shift is the largest logit and total the sum of exp((x - shift) / temperature), carried as
 ``ones + high + low`` and scaled as the exponentials are. ``ones`` are the terms that are exactly
@@ -18,8 +18,6 @@ from numba import types
 
 from fastsoftmax.cpu.exponential import (
     SCALE_EXPONENT,
-    constants_of,
-    exponential,
     logarithm,
     two_sum,
 )
@@ -189,33 +187,6 @@ def infinite_term(x: Any, weight: Any) -> Any:
         return term
     else:
         return select(weight == 0.0, 0.0, term * weight)
-
-
-@inlined
-def rescaled_total(pair: Any, shift: Any, weight: Any, inverse: Any, inverse_error: Any) -> Any:
-    """The total of a pair relative to another shift, which is not smaller than its own."""
-    own, total = pair[0], (pair[1], pair[2], pair[3])
-    same = own == shift  # infinite ones too, whose difference is NaN
-    ones = select(same, total[0], 0.0)
-    all_high, all_low = in_two_parts(total)
-    high = select(same, total[1], all_high)
-    low = select(same, total[2], all_low)
-    t, t_error = distance(own, shift, inverse, inverse_error)
-    if inverse_error is None:
-        e, _ = exponential(select(same, 0.0, t), None, inverse, constants_of(None))
-        return ones, select(same, high, high * e), select(same, low, low * e)
-    else:
-        # The total goes down to its own size before the exponential, still scaled, takes it
-        # further: so neither factor is subnormal. Totals of weights are not scaled.
-        down, up = (2.0**-SCALE_EXPONENT, 1.0) if weight is None else (1.0, 2.0**-SCALE_EXPONENT)
-        high_down = high * down
-        low_down = low * down
-        t, t_error = select(same, 0.0, t), select(same, 0.0, t_error)
-        e, e_error = exponential(t, t_error, inverse, None)
-        e = e * up
-        product = high_down * e
-        rest = fma(high_down, e, -product) + fma(high_down, e_error * up, low_down * e)
-        return ones, select(same, high, product), select(same, low, rest)
 
 
 @chosen

@@ -41,8 +41,8 @@ def normalized(function: str, x: Array, out: Array, temperature: Array, mask: Ar
     arguments = x, out, temperature, mask
     if _shared(x):
         kept, apart = (out, None) if function == "softmax" else (None, True)
-        pairs = _reduced(x, kept, temperature, mask, None, apart)
-        _run(f"{function}_cuts", (*arguments, pairs), len(pairs), x.size)
+        notes = _reduced(x, kept, temperature, mask, None, apart)
+        _run(f"{function}_cuts", (*arguments, notes), len(notes), x.size)
         return
     packed = _packed_rows(function, *arguments)
     if packed:
@@ -75,8 +75,8 @@ def logsumexp(
     if _shared(x):
         temperature = np.ndarray((len(x),), np.float64, np.ones(1), strides=(0,))
         apart = True if weight is None else None
-        pairs = _reduced(x, None, temperature, mask, weight, apart)
-        _run("logsumexp_cuts", (x, out, sign, weight, pairs), len(x), 0)
+        notes = _reduced(x, None, temperature, mask, weight, apart)
+        _run("logsumexp_cuts", (x, out, sign, weight, notes), len(x), 0)
         return
     kind = _kind_of_rows(x.shape)
     if kind == "short" and weight is None:
@@ -134,12 +134,12 @@ def _reduced(
     x: Array, kept: Array | None, temperature: Array, mask: Array | None, weight: Array | None,
     apart: Any,
 ) -> Array:  # fmt: skip
-    """The pairs of all cuts of rows that threads share."""
+    """What is noted of all cuts of rows that threads share; see long.py."""
     count, length = x.shape
-    pairs = np.empty((count * cuts_of(length), 5))
-    _run("maxima_of_cuts", (x, mask, weight, pairs), len(pairs), x.size)
-    _run("reduce_cuts", (x, kept, temperature, mask, weight, apart, pairs), len(pairs), x.size)
-    return pairs
+    notes = np.empty((count * cuts_of(length), 4))
+    _run("maxima_of_cuts", (x, mask, weight, notes), len(notes), x.size)
+    _run("totals_of_cuts", (x, kept, temperature, mask, weight, apart, notes), len(notes), x.size)
+    return notes
 
 
 def _threads(size: int, count: int) -> int:
@@ -223,7 +223,7 @@ def common_variants() -> list[Variant]:
 
 def _variants_of(dtype: str) -> list[Variant]:
     variants: list[Variant] = []
-    number, pairs = ("d", 1), ("d", 2)
+    number, notes = ("d", 1), ("d", 2)
     for ndim, kinds_of_rows in ((2, ("short", "rows", "long")), (3, ("columns", "long_columns"))):
         x, row, flags, weights = (dtype, ndim), ("d", ndim - 1), ("?", ndim), ("d", ndim)
         sums = (dtype, ndim - 1)
@@ -240,14 +240,14 @@ def _variants_of(dtype: str) -> list[Variant]:
     x, sums, flags, weights = (dtype, 2), (dtype, 1), ("?", 2), ("d", 2)
     variants += [(f"softmax_packed_{n}", (x, x, number, None)) for n in PACKED]
     for mask, weight in ((None, None), (flags, None), (None, weights)):
-        variants.append(("maxima_of_cuts", (x, mask, weight, pairs)))
+        variants.append(("maxima_of_cuts", (x, mask, weight, notes)))
     for mask in (None, flags):
-        variants += [(f"{f}_cuts", (x, x, number, mask, pairs)) for f in ("softmax", "log_softmax")]
-        variants.append(("reduce_cuts", (x, x, number, mask, None, None, pairs)))
-        variants.append(("reduce_cuts", (x, None, number, mask, None, True, pairs)))
-    variants.append(("reduce_cuts", (x, None, number, None, weights, None, pairs)))
-    variants.append(("logsumexp_cuts", (x, sums, None, None, pairs)))
-    variants.append(("logsumexp_cuts", (x, sums, number, weights, pairs)))
+        variants += [(f"{f}_cuts", (x, x, number, mask, notes)) for f in ("softmax", "log_softmax")]
+        variants.append(("totals_of_cuts", (x, x, number, mask, None, None, notes)))
+        variants.append(("totals_of_cuts", (x, None, number, mask, None, True, notes)))
+    variants.append(("totals_of_cuts", (x, None, number, None, weights, None, notes)))
+    variants.append(("logsumexp_cuts", (x, sums, None, None, notes)))
+    variants.append(("logsumexp_cuts", (x, sums, number, weights, notes)))
     return variants
 
 

@@ -34,8 +34,8 @@ def panel_width(length: int) -> int:
     return width
 
 
-# Cuts of a row that is longer than a block, at most: what is noted of them takes 512 KiB for the
-# columns of the widest panel.
+# Cuts of a row that is longer than a block, at most: each begins with a look at what is noted of
+# all of them.
 MOST_CUTS = 64
 
 
