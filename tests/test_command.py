@@ -147,6 +147,13 @@ def test_what_cannot_be_read(tmp_path, capsys):
 
     assert "No such file" in bad(tmp_path / "missing.npy")
     assert "not a regular file" in bad(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in bad(tmp_path / "pipe")
+    assert "not a regular file" in bad(Path("/dev/zero"))
+    (tmp_path / "two\nlines.npy").write_text("hello")
+    assert r"two\nlines.npy': not a .npy file" in refused(
+        capsys, "score", tmp_path / "two\nlines.npy"
+    )
     (tmp_path / "text.npy").write_text("hello")
     assert "not a .npy file" in bad(tmp_path / "text.npy")
     (tmp_path / "empty.npy").write_bytes(b"")
