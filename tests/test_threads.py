@@ -253,6 +253,69 @@ print("usable", flush=True)
     assert process.returncode == 0
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
+def test_nothing_is_written_once_an_interrupt_was_raised():
+    """Interrupts at every moment of a call: helpers may be at their chunks, or not yet begun."""
+    program = """
+import signal
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+x = np.zeros((60_000, 500), np.float32)
+out = np.empty_like(x)
+fastsoftmax.softmax(x, axis=-1, out=out)
+interrupted = 0
+for i in range(150):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005 + i % 50 * 2e-4)
+        fastsoftmax.softmax(x, axis=-1, out=out)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupted += 1
+        out[...] = -1
+        time.sleep(0.02)
+        assert (out == -1).all(), i
+fastsoftmax.softmax(x, axis=-1, out=out)
+assert (out == np.float32(1 / 500)).all()
+assert interrupted
+"""
+    run(program)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there is no such signal here")
+def test_a_signals_handler_computes_while_threads_are_started():
+    program = """
+import signal
+handled = []
+def handle(*_):
+    handled.append(compute())
+signal.signal(signal.SIGALRM, handle)
+start = threading.Thread.start
+def start_late(self):
+    signal.raise_signal(signal.SIGALRM)
+    start(self)
+threading.Thread.start = start_late
+right = compute()
+assert handled
+assert all(each == right for each in handled)
+"""
+    run(program)
+
+
+def test_where_no_thread_can_be_started():
+    """Calls are right, and nothing is kept for helpers that do not come."""
+    program = """
+def refuse(self):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start, start = refuse, threading.Thread.start
+from fastsoftmax.cpu import threads
+alone = compute()
+assert threads._tasks.empty()
+threading.Thread.start = start
+assert compute() == alone
+assert threads._helpers > 0
+"""
+    run(program)
+
+
 def test_the_interpreter_ends_while_threads_compute():
     program = """
 compute()
@@ -317,13 +380,19 @@ def test_no_setting_of_numbas_is_changed():
 
 
 def test_an_error_in_a_helper_is_raised_in_the_caller():
+    settled = []
+
     def call(arguments, address, first, last, chunks, taken, done, bell, patience):
+        if first == last:  # nobody computes any more
+            settled.append(True)
+            return len(settled) == 2
         if patience:
             return False
         raise MemoryError("planted")
 
     with pytest.raises(MemoryError, match="planted"):
         threads.run(call, (), 0, 0, 10, 2)
+    assert len(settled) == 2
 
 
 MODES = """

@@ -8,11 +8,13 @@ A call never waits for a thread that has not begun: whoever is there takes the n
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -62,30 +64,45 @@ def _help(tasks: SimpleQueue[_Task]) -> None:
 def _have(helpers: int) -> None:
     """Start threads until there are so many, or the system allows no more."""
     global _helpers
-    with _lock:
+    # Whoever holds the lock starts them: perhaps this very thread, whose signal's handler we are.
+    if _helpers >= helpers or not _lock.acquire(blocking=False):
+        return
+    try:
         while _helpers < helpers:
             name = f"fastsoftmax-{_helpers}"
             thread = threading.Thread(target=_help, args=(_tasks,), name=name, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                return
+            thread.start()
             _helpers += 1
+    except RuntimeError:
+        pass  # this call does without
+    finally:
+        _lock.release()
 
 
 def run(
     call: Entry, arguments: tuple[Any, ...], address: int, first: int, last: int, threads: int
 ) -> None:
-    """Have a kernel do its items ``first`` to ``last`` on so many threads; see launch.py."""
+    """Have a kernel do its items ``first`` to ``last`` on so many threads; see launch.py.
+
+    Whatever is raised, by Ctrl-C or in a helper, is raised when nobody computes any more.
+    """
     chunks = 1 if threads == 1 else min(last - first, _CHUNKS * threads)
     counters = np.zeros(16, np.int64)  # two, on cache lines of their own
     taken = counters.ctypes.data
     done = taken + counters.nbytes // 2
     finished: SimpleQueue[BaseException | None] = SimpleQueue()
 
-    def work(patience: int) -> bool:
+    def work(patience: int, last: int = last) -> bool:
         bell = _bell.ctypes.data
         return bool(call(arguments, address, first, last, chunks, taken, done, bell, patience))
+
+    def settle() -> None:
+        """Take what is left, as chunks of no items, and wait for those that have begun."""
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):  # one is on its way already
+                if work(1, first):
+                    return
+                time.sleep(1e-4)
 
     def help_out(_counters: Array = counters) -> None:  # which live until all helpers have looked
         try:
@@ -94,14 +111,18 @@ def run(
         except BaseException as error:
             finished.put(error)
 
-    if threads > 1:
-        _have(threads - 1)
-        for _ in range(threads - 1):
-            _tasks.put(help_out)
-    if not work(_PATIENCE):
-        error = finished.get()
-        if error is not None:
-            raise error
+    try:
+        if threads > 1:
+            _have(threads - 1)
+            for _ in range(min(threads - 1, _helpers)):
+                _tasks.put(help_out)
+        if not work(_PATIENCE):
+            error = finished.get()
+            if error is not None:
+                raise error
+    except BaseException:
+        settle()
+        raise
 
 
 def number() -> int:
@@ -110,8 +131,10 @@ def number() -> int:
     What numba.set_num_threads or NUMBA_NUM_THREADS says; else as many as this process may run on:
     the CPUs of its affinity, or the share of them that its cgroup has.
     """
-    # Asking Numba would start its threads, unless they are there.
-    if sys.modules["numba.np.ufunc.parallel"]._is_initialized:
+    # Asking Numba would start its threads, unless they are there. As the interpreter ends, not
+    # even the module is.
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    if parallel is not None and parallel._is_initialized:
         return int(numba.get_num_threads())
     if os.environ.get("NUMBA_NUM_THREADS"):
         return int(numba.config.NUMBA_NUM_THREADS)
