@@ -46,13 +46,14 @@ def _floating(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     return dtype.newbyteorder("=") if is_floating(dtype) else None
 
 
-def floating(function: str, array: Array) -> np.dtype[Any]:
-    """The type that an array is computed in: its own, float64 for integers and booleans."""
+def floating(name: str, array: Array) -> np.dtype[Any]:
+    """The type that an array is computed in: its own, float64 for integers and booleans.
+
+    ``name``: of the function or argument that wants it.
+    """
     computed = _floating(array.dtype)
     if computed is None:
-        raise TypeError(
-            f"{function} needs real or complex numbers, got an array of {array.dtype!r}"
-        )
+        raise TypeError(f"{name} needs real or complex numbers, got an array of {array.dtype!r}")
     return computed
 
 
@@ -100,7 +101,14 @@ def unwrap(x: Any) -> Source:
         return Source(x, None, x)
     if isinstance(x, np.ma.MaskedArray):
         return Source(x.data.view(np.ndarray), ~np.ma.getmaskarray(x), x)
-    return Source(np.asarray(x), None, x)
+    return Source(_array("the logits", x), None, x)
+
+
+def _array(name: str, argument: Any) -> Array:
+    try:
+        return np.asarray(argument)
+    except ValueError as error:  # lists of different lengths, mostly
+        raise ValueError(f"{name} must be an array or make one: {error}") from error
 
 
 def _is(x: Any, module: str, *names: str) -> bool:
@@ -206,8 +214,14 @@ def broadcast_source(source: Source, other: Array) -> Source:
 def plain(name: str, argument: Any) -> Array:
     """An argument as an array; a mask of its own, which would be lost, is refused."""
     if isinstance(argument, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: use where, or mask the logits")
-    return np.asarray(argument)
+        raise TypeError(f"{name} must not be a masked array: fill it, or mask the logits")
+    if type(argument) is int:  # NumPy makes objects of large ones
+        try:
+            argument = float(argument)
+        except OverflowError:
+            bits = argument.bit_length()
+            raise ValueError(f"{name} must be a float64, got an integer of {bits} bits") from None
+    return _array(name, argument)
 
 
 def present(where: Any, source: Source) -> Array | None:
@@ -225,8 +239,6 @@ def temperatures(temperature: Any, shape: tuple[int, ...], axes: tuple[int, ...]
     """The temperature of each row as float64: one number, or what broadcasts over the rows."""
     if type(temperature) is float and temperature >= 0:
         return np.array(temperature)
-    if type(temperature) is int and abs(temperature) < 2**1000:
-        temperature = float(temperature)  # NumPy makes objects of large ones
     array = plain("temperature", temperature)
     if array.dtype.kind not in "biuf" and not has_kernel(array.dtype):
         raise TypeError(f"temperature must be real, got {temperature!r}")
@@ -250,6 +262,23 @@ def check_out(out: Any, shape: tuple[int, ...], result: np.dtype[Any], dtype: An
         raise TypeError(f"out is of {out.dtype!r} and dtype says {result!r}: give one of them")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
+    if not out.flags.forc and _overlaps_itself(out):
+        raise ValueError(f"out must not overlap itself, got strides {out.strides}")
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two elements share memory, as in broadcast arrays and sliding windows."""
+    reach = array.itemsize
+    axes = sorted((abs(s), n) for n, s in zip(array.shape, array.strides, strict=True) if n > 1)
+    for stride, size in axes:
+        if stride < reach:
+            break
+        reach += stride * (size - 1)
+    else:
+        return False
+    # Hardly ever: strides of neither slices nor transpositions. Then every place is looked at.
+    places = functools.reduce(np.add.outer, [stride * np.arange(size) for stride, size in axes])
+    return bool(np.any(np.diff(np.sort(places, axis=None)) < array.itemsize))
 
 
 # Temperatures below this are taken as the limit 0: their reciprocals leave the range of float64.

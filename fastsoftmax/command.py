@@ -8,6 +8,7 @@ import decimal
 import functools
 import importlib.resources
 import math
+import os
 import platform
 import sys
 import time
@@ -46,11 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         options.command(options)
+        sys.stdout.flush()
     except _Refused as refusal:
         print(f"fastsoftmax: {refusal}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"fastsoftmax: out of memory: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk or a closed pipe under stdout
+        # What is still to be printed has nowhere to go, and would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"fastsoftmax: cannot print: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("fastsoftmax: interrupted; nothing was written", file=sys.stderr)
+        print("fastsoftmax: interrupted; a result is written whole or not at all", file=sys.stderr)
         return 130
     return 0
 
@@ -118,8 +128,9 @@ def _score(options: argparse.Namespace) -> None:
 
     with _progress("scoring", max(1, logits.nbytes)) as advance:
         start = time.perf_counter()
-        first = next(files.blocks(logits, axis))
-        function(logits[first], axis=axis, dtype=dtype)  # compiles what the blocks need
+        first = logits[next(files.blocks(logits, axis))]
+        if first.nbytes <= 2 * files.BLOCK_BYTES:  # not a row so long that it is a block
+            function(first, axis=axis, dtype=dtype)  # compiles what the blocks need
         prepared = time.perf_counter() - start
         start = time.perf_counter()
         if options.out is None:

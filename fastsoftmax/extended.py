@@ -97,6 +97,7 @@ def logsumexp(
             x = np.where(mask, x, -np.inf)
             weight = None if weight is None else np.where(mask, weight, 0)
         if weight is not None:
+            weight = np.broadcast_to(weight, x.shape)
             x = np.where(weight == 0, -np.inf, x)
         shift, leading, others = _reduce(x, axes, weight)
         if x.dtype.kind == "c":

@@ -8,6 +8,7 @@ import math
 import mmap
 import os
 import stat
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def read_logits(path: Path) -> Array:
             version = np.lib.format.read_magic(file)
         except ValueError:
             raise ValueError("not a .npy file") from None
+        if version not in {(1, 0), (2, 0), (3, 0)}:
+            raise ValueError(f"version {version[0]}.{version[1]} of .npy is unknown")
         # The header's version decides how it is read; 3.0 differs from 2.0 in its encoding alone.
         read = (
             np.lib.format.read_array_header_1_0
@@ -39,7 +42,9 @@ def read_logits(path: Path) -> Array:
             else np.lib.format.read_array_header_2_0
         )
         try:
-            shape, fortran, dtype = read(file)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that Python 2 wrote it
+                shape, fortran, dtype = read(file)
         except Exception as error:  # its parser raises whatever a damaged header makes of it
             raise ValueError(f"damaged .npy header ({error})".replace("\n", " ")) from None
         if dtype.hasobject:
@@ -66,8 +71,9 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Itera
     A link is followed; what is not a file is refused. Its space is reserved first: a full disk
     is an OSError here, not a crash while writing.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a regular file")
+    with contextlib.suppress(FileNotFoundError):  # but not a link that leads to itself
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with whole_file(path.resolve()) as file:
         np.lib.format.write_array_header_2_0(file, header)

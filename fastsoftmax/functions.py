@@ -230,14 +230,13 @@ def logsumexp(
     weight = None
     if b is not None:
         weight = arrays.plain("b", b)
-        arrays.floating("logsumexp", weight)  # refuses what holds no numbers
+        arrays.floating("b", weight)  # refuses what holds no numbers
         # A Python number takes the array's type, as everywhere in NumPy.
         if type(b) is complex:
             computed = np.result_type(computed, np.complex64)
         elif type(b) not in (bool, int, float):
             computed = arrays.wider(source.values.dtype, weight.dtype)
         source = arrays.broadcast_source(source, weight)
-        weight = np.broadcast_to(weight, source.values.shape)
     result = arrays.result_type("logsumexp", computed, dtype)
     computed = arrays.wider(computed, result)
     shape = source.values.shape
@@ -400,7 +399,8 @@ def _logsumexp_by_kernel(
     value = rows.empty_rows(values.dtype)
     sign = None
     if weight is not None:
-        weight = weight.astype(np.float64)
+        # cast before it is spread: a weight for each class is no array as large as the logits
+        weight = np.broadcast_to(arrays.cast(weight, np.dtype(np.float64)), values.shape)
         if mask is not None:
             weight, mask = np.where(mask, weight, 0.0), None
         weight = rows.view(weight)

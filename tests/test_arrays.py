@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 import pytest
 import xarray
+from numpy.lib.stride_tricks import as_strided
 
 from fastsoftmax import log_softmax, logsumexp, softmax
 
@@ -217,6 +218,30 @@ def test_out_that_cannot_be_written(function, out, error, words):
     np.testing.assert_array_equal(np.asarray(out).astype(float), before.astype(float))
 
 
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((2, 3), (0, 8)),
+        ((2, 3), (8, 8)),  # a sliding window
+        ((2, 3), (12, 8)),  # elements that share four bytes
+        ((3, 2), (-8, 8)),
+    ],
+)
+@pytest.mark.parametrize("function", MAPS)
+def test_out_that_overlaps_itself(function, shape, strides):
+    memory = np.zeros(20)
+    out = as_strided(memory[5:], shape, strides, writeable=True)
+    with pytest.raises(ValueError, match=r"out must not overlap itself, got strides \("):
+        function(np.ones(shape), axis=1, out=out)
+    assert not memory.any()
+
+
+def test_out_whose_elements_interleave():
+    out = as_strided(np.zeros(20), (2, 3), (40, 24), writeable=True)
+    x = np.random.default_rng(0).standard_normal((2, 3))
+    np.testing.assert_array_equal(softmax(x, axis=1, out=out), softmax(x, axis=1))
+
+
 def test_logsumexp_out_of_the_wrong_shape():
     with pytest.raises(ValueError, match=r"out must have shape \(2,\), got \(2, 1\)"):
         logsumexp(np.zeros((2, 3)), axis=1, out=np.empty((2, 1)))
@@ -321,6 +346,10 @@ def test_a_wrong_mask(function):
         function(x, where=np.ones((4, 2, 3), bool))
     with pytest.raises(TypeError, match="where must not be a masked array"):
         function(x, where=np.ma.ones((2, 3), bool))
+    with pytest.raises(ValueError, match="where must be an array or make one"):
+        function(x, where=[[True], [True, False]])
+    with pytest.raises(ValueError, match="the logits must be an array or make one"):
+        function([[1.0], [1.0, 2.0]])
 
 
 @pytest.mark.parametrize("function", MAPS)
@@ -337,6 +366,9 @@ def test_a_wrong_mask(function):
         ("hot", TypeError, "got 'hot'"),
         (None, TypeError, "got None"),
         (np.ma.ones(1), TypeError, "temperature must not be a masked array"),
+        ([[1.0], [1.0, 2.0]], ValueError, "temperature must be an array or make one"),
+        (10**400, ValueError, "temperature must be a float64, got an integer of 1329 bits"),
+        (-(2**1000), ValueError, r"negative or NaN, got -1\.07"),
     ],
 )
 def test_a_wrong_temperature(function, temperature, error, words):
@@ -347,8 +379,11 @@ def test_a_wrong_temperature(function, temperature, error, words):
 def test_wrong_weights():
     with pytest.raises(ValueError, match=r"b of shape \(4,\) does not broadcast with a of shape"):
         logsumexp(np.zeros((2, 3)), b=np.ones(4))
-    with pytest.raises(TypeError, match="logsumexp needs real or complex numbers"):
+    with pytest.raises(TypeError, match="b needs real or complex numbers, got"):
         logsumexp(np.zeros(2), b=["a", "b"])
+    with pytest.raises(ValueError, match="b must be an array or make one"):
+        logsumexp(np.zeros(2), b=[[1.0], [1.0, 2.0]])
+    assert logsumexp(np.zeros(2), b=2**70) == 71 * math.log(2)
     with pytest.raises(TypeError, match="b must not be a masked array"):
         logsumexp(np.zeros(2), b=np.ma.ones(2))
 

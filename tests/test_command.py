@@ -158,6 +158,12 @@ def test_what_cannot_be_read(tmp_path, capsys):
     assert "not a .npy file" in bad(tmp_path / "text.npy")
     (tmp_path / "empty.npy").write_bytes(b"")
     assert "not a .npy file" in bad(tmp_path / "empty.npy")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert "symbolic links" in bad(tmp_path / "circle")
+    np.save(tmp_path / "new.npy", np.zeros(3))
+    new = (tmp_path / "new.npy").read_bytes()
+    (tmp_path / "new.npy").write_bytes(new.replace(b"NUMPY\x01", b"NUMPY\x04"))
+    assert "version 4.0 of .npy is unknown" in bad(tmp_path / "new.npy")
     np.savez(tmp_path / "archive.npz", x=np.zeros(3))
     assert "not a .npy file" in bad(tmp_path / "archive.npz")
     np.save(tmp_path / "objects.npy", np.array([{}, "a"], object), allow_pickle=True)
@@ -229,7 +235,39 @@ def test_what_cannot_be_written(logits, tmp_path, capsys):
     assert "cannot write" in refused(capsys, "score", path, "-o", tmp_path / "directory")
     os.mkfifo(tmp_path / "pipe")
     assert "not a regular file" in refused(capsys, "score", path, "-o", tmp_path / "pipe")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["directory", "pipe", "x.npy"]
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert "symbolic links" in refused(capsys, "score", path, "-o", tmp_path / "circle")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["circle", "directory", "pipe", "x.npy"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk to write to")
+@pytest.mark.parametrize("name", ["score", "info"])
+def test_what_cannot_be_printed(name):
+    main([name])  # so that the child finds compiled code
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "fastsoftmax", name],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr == "fastsoftmax: cannot print: No space left on device\n"
+
+
+def test_what_does_not_fit_into_memory(logits, monkeypatch, capsys):
+    def allocate(*args):
+        raise MemoryError("unable to allocate 8 GiB")
+
+    monkeypatch.setattr(files, "score", allocate)
+    assert "out of memory: unable to allocate 8 GiB" in refused(capsys, "score", logits[0])
+
+
+def test_a_file_that_python_2_wrote(logits, tmp_path, capsys):
+    path, _ = logits
+    old = tmp_path / "old.npy"
+    old.write_bytes(path.read_bytes().replace(b"(100, 7), }  ", b"(100L, 7L), }"))
+    assert old.read_bytes() != path.read_bytes()
+    assert main(["score", str(old)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_link_is_followed(logits, tmp_path):
