@@ -69,7 +69,7 @@ def exp_pair(t, t_error, out):
 
 @njit(error_model="numpy")
 def exp_narrow(t, out):
-    constants = exponential.constants_of(None)
+    constants = exponential._narrow_constants()
     for i in range(len(t)):
         out[i], _ = exponential.exponential(t[i], None, 1.0, constants)
 

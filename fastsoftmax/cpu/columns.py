@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax.cpu.exponential import constants_of, exponential
+from fastsoftmax.cpu.exponential import constants_for, exponential
 from fastsoftmax.cpu.jit import inlined, kernel
 from fastsoftmax.cpu.lanes import any_of, spread, wide
 from fastsoftmax.cpu.long import (
@@ -51,13 +51,13 @@ from fastsoftmax.cpu.rows import (
     INVERSE,
     LOW,
     NOTES,
-    ONES,
     SHIFT,
     inverses_of,
     larger,
     logarithms_of_totals,
     magnitude_and_sign,
     note_inverses,
+    note_totals,
     present,
     reciprocals_of_totals,
     totals_of,
@@ -126,28 +126,29 @@ def _note_maxima(
 
 
 @inlined
-def _note_totals(notes: Any, j: Any, total: Any) -> None:
-    store(notes, (ONES, j), total[0])
-    store(notes, (HIGH, j), total[1])
-    store(notes, (LOW, j), total[2])
-
-
-@inlined
 def _reduce_panel(
     x: Any, o: Any, left: Any, width: Any, mask: Any, weight: Any, apart: Any, keep: Any,
     panel: Any, sums: Any, notes: Any,
 ) -> None:  # fmt: skip
-    """Note (shift, ones, high, low) of each column of a panel, no longer than a block."""
+    """Note (shift, ones, high, low) of each column of a panel, no longer than a block.
+
+    With ``keep``, None or True, exponentials take the place of the logits.
+    """
     length = x.shape[1]
+    if keep is None:
+        place = None
+    else:
+        place = panel
     groups = (width + WIDTH - 1) // WIDTH
+    constants = constants_for(x)
     _note_maxima(x, o, 0, length, left, width, mask, weight, panel, notes)
     for j in range(0, width, WIDTH):
         inverse, inverse_error = inverses_of(x, notes, j)
         total = reduce_panel(
             panel, j // WIDTH, groups, length, load(notes, (SHIFT, j)), inverse, inverse_error,
-            apart, keep, sums, weight, (o, 0, left + j), min(WIDTH, width - j),
+            constants, apart, place, sums, weight, (o, 0, left + j), min(WIDTH, width - j),
         )  # fmt: skip
-        _note_totals(notes, j, total)
+        note_totals(notes, j, total)
 
 
 @inlined
@@ -278,11 +279,10 @@ def _reduce_cut(
     size = length_of_cut(x.shape[1])
     first = cut * size
     last = min(first + size, x.shape[1])
-    _, inverse_error = inverses_of(x, notes, 0)
-    constants = constants_of(inverse_error)
+    constants = constants_for(x)
     for j in range(0, width, WIDTH):
         zero = spread(0.0)
-        _note_totals(notes, j, (zero, zero, zero))
+        note_totals(notes, j, (zero, zero, zero))
         store(infinite, (0, j), zero)
         if any_of(load(notes, (SHIFT, j)) == INFINITY):
             total = _infinite_total(
@@ -323,11 +323,11 @@ def _reduce_cut(
                     store(sums, (line + 2 * WIDTH, 0), low)
         for j in range(0, width, WIDTH):
             _, inverse_error = inverses_of(x, notes, j)
-            block = total_of_classes(sums, j // WIDTH * SUMS, inverse_error)
-            _note_totals(notes, j, add_normal(totals_of(notes, j), block, inverse_error))
+            block = total_of_classes(sums, j // WIDTH * SUMS, apart, inverse_error)
+            note_totals(notes, j, add_normal(totals_of(notes, j), block, inverse_error))
     for j in range(0, width, WIDTH):
         ones, high, low = totals_of(notes, j)
-        _note_totals(
+        note_totals(
             notes,
             j,
             where_infinite(
@@ -346,16 +346,16 @@ def _reduce_long(
     totals = scratch(np.float64, NOTES, WIDEST)
     zero = spread(0.0)
     for j in range(0, width, WIDTH):
-        _note_totals(totals, j, (zero, zero, zero))
+        note_totals(totals, j, (zero, zero, zero))
     _note_maxima(x, o, 0, x.shape[1], left, width, mask, weight, None, notes)
     for cut in range(number_of_cuts(x.shape[1])):
         _reduce_cut(x, o, cut, left, width, mask, weight, apart, keep, sums, infinite, notes)
         for j in range(0, width, WIDTH):
             _, inverse_error = inverses_of(x, notes, j)
             total = add_normal(totals_of(totals, j), totals_of(notes, j), inverse_error)
-            _note_totals(totals, j, total)
+            note_totals(totals, j, total)
     for j in range(0, width, WIDTH):
-        _note_totals(notes, j, totals_of(totals, j))
+        note_totals(notes, j, totals_of(totals, j))
 
 
 @inlined
@@ -380,8 +380,7 @@ def softmax_long_columns(
     sums, loan = borrow(np.float64, _SUMS)
     notes = scratch(np.float64, NOTES, WIDEST)
     keep = keeper(out)
-    _, inverse_error = inverses_of(x, notes, 0)
-    constants = constants_of(inverse_error)
+    constants = constants_for(x)
     for number in range(first, last):
         o, left, width = _place_of(x, number)
         _note_temperatures(x, temperature, o, left, width, notes)

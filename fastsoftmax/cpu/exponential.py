@@ -77,11 +77,11 @@ def two_sum(a: Any, b: Any) -> Any:
 
 
 @chosen
-def constants_of(t_error: Any) -> Any:
-    """What `exponential` wants read before a loop: its constants for narrow types."""
-    if t_error is types.none:
-        return lambda t_error: _narrow_constants()
-    return lambda t_error: None
+def constants_for(x: Any) -> Any:
+    """What `exponential` wants read before a loop: its constants, if x is of a narrow type."""
+    if x.dtype == types.float64:
+        return lambda x: None
+    return lambda x: _narrow_constants()
 
 
 @chosen

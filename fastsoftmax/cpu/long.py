@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import types
 
-from fastsoftmax.cpu.exponential import constants_of, exponential
+from fastsoftmax.cpu.exponential import constants_for, exponential
 from fastsoftmax.cpu.jit import chosen, inlined, kernel
 from fastsoftmax.cpu.lanes import spread, wide
 from fastsoftmax.cpu.memory import load_part, load_wide, store, store_part
@@ -75,10 +75,11 @@ def _total_of_cut(
     """The total (ones, high, low) of a cut; its exponentials may go to ``keep``."""
     first, last = _ends(x, cut)
     total = 0.0, 0.0, 0.0
+    constants = constants_for(x)
     for start in range(first, last, BLOCK):
         block = total_of(
             x, row, start, min(start + BLOCK, last), shift, mask, weight, inverse, inverse_error,
-            apart, keep, row, start, keep, 0, last - first,
+            constants, apart, keep, row, start, keep, 0, last - first,
         )  # fmt: skip
         total = add_normal(total, block, inverse_error)
     return total
@@ -120,7 +121,7 @@ def _map_probabilities(
     inverse_error: Any, mask: Any, keep: Any,
 ) -> None:  # fmt: skip
     """The probabilities of a cut of a row whose shift and total are known."""
-    constants = constants_of(inverse_error)
+    constants = constants_for(x)
     a, a_low = reciprocals_of_totals(total, inverse_error)
     first, last = _ends(x, cut)
     wides = first + (last - first) // WIDE * WIDE

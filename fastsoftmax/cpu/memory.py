@@ -210,12 +210,16 @@ def load_mask(typing: Any, array: Any, indices: Any, count: Any) -> Any:
 
 @instruction_of_constants
 def scratch(typing: Any, element: Any, lines: Any, columns: Any) -> Any:
-    """An array (lines, columns) on the stack, of ``element``'s type; its content is undefined.
+    """An array (lines, columns) on the stack; its content is undefined.
 
-    No allocation, and nothing for Numba to count references of.
+    ``element``: its type, or an array, for lanes as they are loaded from it. No allocation, and
+    nothing for Numba to count references of.
     """
     size = lines.literal_value, columns.literal_value
-    kind = types.Array(types.unliteral(element.dtype), 2, "C")
+    number = element.dtype
+    if isinstance(element, types.Array):
+        number = _STORAGE[number][1].element
+    kind = types.Array(types.unliteral(number), 2, "C")
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         stored = context.get_data_type(kind.dtype)
@@ -288,10 +292,12 @@ def store_part(typing: Any, array: Any, indices: Any, count: Any, value: Any) ->
     return signature(types.void, array, indices, types.int64, value), emit
 
 
-def _line(context: Any, builder: ir.IRBuilder, kind: Any, array: ir.Value, number: int) -> ir.Value:
+def _line(
+    context: Any, builder: ir.IRBuilder, kind: Any, array: ir.Value, number: ir.Value
+) -> ir.Value:
     """The address of a line of a scratch array."""
     pair = types.UniTuple(types.int64, 2)
-    indices = context.make_tuple(builder, pair, [INT64(number), INT64(0)])
+    indices = context.make_tuple(builder, pair, [number, INT64(0)])
     return _pointer(context, builder, kind, array, indices)
 
 
@@ -312,10 +318,10 @@ def _picked(
 
 
 @instruction_of_constants
-def load_packed(typing: Any, array: Any, indices: Any, length: Any, target: Any) -> Any:
+def load_packed(typing: Any, array: Any, indices: Any, length: Any, target: Any, first: Any) -> Any:
     """Eight rows that lie one behind the other, of a constant length, into lines of float64.
 
-    Line i holds element i of each.
+    Line ``first`` + i holds element i of each.
     """
     element, _, after, _ = _STORAGE[array.dtype]
     size = length.literal_value
@@ -331,22 +337,26 @@ def load_packed(typing: Any, array: Any, indices: Any, length: Any, target: Any)
             column = _picked(builder, sources, [divmod(r * size + i, WIDTH) for r in range(WIDTH)])
             if column.type.element == FLOAT:
                 column = builder.fpext(column, ir.VectorType(DOUBLE, WIDTH))
-            line = _line(context, builder, sig.args[3], args[3], i)
+            number = builder.add(args[4], INT64(i))
+            line = _line(context, builder, sig.args[3], args[3], number)
             builder.store(column, builder.inttoptr(line, column.type.as_pointer()), align=1)
         return context.get_dummy_value()
 
-    return signature(types.void, array, indices, length, target), emit
+    return signature(types.void, array, indices, length, target, types.int64), emit
 
 
 @instruction_of_constants
-def store_packed(typing: Any, array: Any, indices: Any, length: Any, source: Any) -> Any:
+def store_packed(
+    typing: Any, array: Any, indices: Any, length: Any, source: Any, first: Any
+) -> Any:
     """The other way, from lines of float64."""
     size = length.literal_value
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         columns = []
         for i in range(size):
-            line = _line(context, builder, sig.args[3], args[3], i)
+            number = builder.add(args[4], INT64(i))
+            line = _line(context, builder, sig.args[3], args[3], number)
             column = builder.load(
                 builder.inttoptr(line, ir.VectorType(DOUBLE, WIDTH).as_pointer()), align=1
             )
@@ -363,7 +373,7 @@ def store_packed(typing: Any, array: Any, indices: Any, length: Any, source: Any
             builder.store(value, builder.gep(target, [INT64(k)]), align=1)
         return context.get_dummy_value()
 
-    return signature(types.void, array, indices, length, source), emit
+    return signature(types.void, array, indices, length, source, types.int64), emit
 
 
 _malloc = ir.FunctionType(BYTE_POINTER, [INT64])

@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 # other; else waking a thread takes 20 more on this virtual machine.
 PARALLEL_FROM = 1 << 17
 # Logits from which a kernel for one length pays: a million in rows of 2, 3 and 4 take 0.6, 0.5 and
-# 0.6 ms instead of 1.6, 1.1 and 0.9, so the 0.4 s of compiling come back after 400 to 1300 calls,
+# 0.5 ms instead of 1.0, 0.8 and 0.7, so the 0.4 s of compiling come back after 900 to 3000 calls,
 # which are kept for later processes.
 PACKED_FROM = 1 << 20
 

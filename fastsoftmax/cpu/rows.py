@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu.exponential import constants_of, exponential, logarithm
+from fastsoftmax.cpu.exponential import constants_for, exponential, logarithm
 from fastsoftmax.cpu.jit import chosen, inlined, kernel
 from fastsoftmax.cpu.lanes import halves, lane, largest, select, spread
 from fastsoftmax.cpu.memory import (
@@ -164,6 +164,7 @@ def total_of(
     weight: Any,
     inverse: Any,
     inverse_error: Any,
+    constants: Any,
     apart: Any,
     memory: Any,
     line: Any,
@@ -182,7 +183,6 @@ def total_of(
     """
     wides = start + (stop - start) // WIDE * WIDE
     base = anchor(shift)
-    constants = constants_of(inverse_error)
     place = place - start
 
     # Before anything is written: the exponentials may go where the logits are.
@@ -255,6 +255,13 @@ def totals_of(notes: Any, k: Any) -> Any:
 
 
 @inlined
+def note_totals(notes: Any, j: Any, total: Any) -> None:
+    store(notes, (ONES, j), total[0])
+    store(notes, (HIGH, j), total[1])
+    store(notes, (LOW, j), total[2])
+
+
+@inlined
 def _reduce_tile(
     x: Any,
     row: Any,
@@ -278,11 +285,12 @@ def _reduce_tile(
         else:
             notes[INVERSE, k] = temperature[row + k]
     note_inverses(x, notes, 0)
+    constants = constants_for(x)
     for k in range(height):
         inverse, inverse_error = inverse_of(x, notes, k)
         notes[ONES, k], notes[HIGH, k], notes[LOW, k] = total_of(
             x, row + k, 0, length, notes[SHIFT, k], mask, weight, inverse, inverse_error,
-            apart, memory, 0, k * stride, out, step, 0,
+            constants, apart, memory, 0, k * stride, out, step, 0,
         )  # fmt: skip
 
 

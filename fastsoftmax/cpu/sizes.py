@@ -6,10 +6,11 @@ from __future__ import annotations
 WIDTH = 8
 
 # The longest rows that are taken eight at a time, side by side (short.py). 10 million float32 on
-# 2 threads, in ms, by short.py and by rows.py: rows of 9 6.3, 12.9; 16: 4.4, 7.1; 33: 4.2, 5.7;
-# 48: 3.8, 4.1. At 64, when that was the longest: 4.9, 3.6.
+# 2 threads, in ms, by short.py and by rows.py: rows of 9 4.8, 11.7; 16: 3.8, 6.5; 33: 4.1, 5.2;
+# 50: 4.1, 4.3; 56: 4.0, 3.8. Of those that fit the caches, 2 million on one thread, in ns for
+# eight: 50: 6.2, 7.4; 56: 5.9, 6.6; 64: 6.1, 5.8.
 # (`python -m pytest tests/benchmarks/test_thresholds.py --benchmark-enable`)
-SHORT = 48
+SHORT = 56
 # Lengths that have a kernel of their own.
 PACKED = (2, 3, 4)
 
