@@ -196,9 +196,9 @@ def test_masks_are_read_up_to_count():
 
 @pytest.mark.parametrize("instructions", [True, False])
 def test_float16_with_and_without_the_cpus_instructions(instructions, monkeypatch):
-    if instructions and not llvm._converts_halves():
+    if instructions and not llvm.converts_halves():
         pytest.skip("this CPU has none")
-    monkeypatch.setattr(llvm, "_converts_halves", lambda: instructions)
+    monkeypatch.setattr(llvm, "converts_halves", lambda: instructions)
 
     @njit
     def convert(x, out):
