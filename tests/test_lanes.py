@@ -158,6 +158,24 @@ def test_part_of_lanes_touches_nothing_else(name, offset):
         np.testing.assert_array_equal(out.astype(np.float64), expected)
 
 
+@pytest.mark.parametrize("name", ["float32", "float64"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_parts_are_written_by_mask_and_in_pieces(name, masked, monkeypatch):
+    monkeypatch.setattr(memory, "stores_by_mask", lambda: masked)
+
+    @njit
+    def write(x, out, at, count):
+        memory.store_part(out, (at,), count, memory.load(x, (0,)))
+
+    for offset in (0, 3):
+        for count in range(WIDTH + 1):
+            out = np.full(20, 77, name)
+            write(np.arange(1.0, 9.0), out, offset, count)
+            expected = np.full(20, 77)
+            expected[offset : offset + count] = np.arange(1, count + 1)
+            np.testing.assert_array_equal(out, expected)
+
+
 @pytest.mark.parametrize("name", STORED)
 def test_a_single_lane_known_when_compiling_touches_nothing_else(name):
     # LLVM 22 turns a masked store of one lane of 16 bits into a store of 32.
