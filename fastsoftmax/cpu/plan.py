@@ -16,7 +16,7 @@ from numba import types
 
 from fastsoftmax.cpu import threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
-from fastsoftmax.cpu.sizes import BLOCK, PACKED, SHORT, WIDTH, cuts_of, panel_width
+from fastsoftmax.cpu.sizes import BLOCK, PACKED, SHORT, SHORT_DOUBLE, WIDTH, cuts_of, panel_width
 
 Array = np.ndarray[Any, Any]
 
@@ -48,7 +48,7 @@ def normalized(function: str, x: Array, out: Array, temperature: Array, mask: Ar
     if packed:
         _run(f"softmax_packed_{x.shape[1]}", arguments, packed // WIDTH)
         arguments = x[packed:], out[packed:], temperature[packed:], mask
-    _run(f"{function}_{_kind_of_rows(x.shape)}", arguments, _items(arguments[0].shape))
+    _run(f"{function}_{_kind_of_rows(x)}", arguments, _items(arguments[0].shape))
 
 
 def small(
@@ -59,7 +59,7 @@ def small(
     Everything is decided: arrays of this size are never shared among threads.
     """
     arguments = x, out, temperature, None
-    call, address = _variant(f"{function}_{_kind_of_rows(x.shape)}", _kinds_of(arguments), True)
+    call, address = _variant(f"{function}_{_kind_of_rows(x)}", _kinds_of(arguments), True)
     count = _items(x.shape)
 
     def run(x: Array, out: Array) -> None:
@@ -78,7 +78,7 @@ def logsumexp(
         notes = _reduced(x, None, temperature, mask, weight, apart)
         _run("logsumexp_cuts", (x, out, sign, weight, notes), len(x), 0)
         return
-    kind = _kind_of_rows(x.shape)
+    kind = _kind_of_rows(x)
     if kind == "short" and weight is None:
         _run("logsumexp_short", (x, out, mask), len(x))
     else:
@@ -86,14 +86,14 @@ def logsumexp(
         _run(f"logsumexp_{kind}", (x, out, sign, mask, weight), _items(x.shape))
 
 
-def _kind_of_rows(shape: tuple[int, ...]) -> str:
-    """Which kernels compute rows of an array of this shape, as kernels see it."""
-    length = shape[1]
-    if len(shape) == 3:
+def _kind_of_rows(x: Array) -> str:
+    """Which kernels compute the rows of an array, as kernels see it."""
+    length = x.shape[1]
+    if x.ndim == 3:
         return "columns" if length <= BLOCK else "long_columns"
     if length > BLOCK:
         return "long"
-    return "rows" if length > SHORT else "short"
+    return "rows" if length > (SHORT_DOUBLE if x.itemsize == 8 else SHORT) else "short"
 
 
 def _items(shape: tuple[int, ...]) -> int:
