@@ -23,6 +23,7 @@ from fastsoftmax.cpu.memory import (
     lanes_like,
     load,
     load_packed,
+    load_part,
     prefetch,
     scratch,
     store,
@@ -186,14 +187,17 @@ def _drain(
 
 
 @inlined
-def _note_temperatures(x: Any, temperature: Any, row: Any, last: Any, notes: Any) -> None:
+def _note_temperatures(x: Any, temperature: Any, row: Any, rows: Any, notes: Any) -> None:
     """Those of the rows of a step; None: 1."""
-    for k in range(_STEP):
+    for k in range(0, rows, WIDTH):
         if temperature is None:
-            notes[INVERSE, k] = 1.0
+            store(notes, (INVERSE, k), spread(1.0))
+        elif temperature.strides[0] == temperature.itemsize:
+            value = load_part(temperature, (row + k,), min(WIDTH, rows - k), 1.0)
+            store(notes, (INVERSE, k), value)
         else:
-            notes[INVERSE, k] = temperature[min(row + k, last - 1)]
-    for k in range(0, _STEP, WIDTH):
+            for j in range(WIDTH):
+                notes[INVERSE, k + j] = temperature[row + min(k + j, rows - 1)]
         note_inverses(x, notes, k)
 
 
@@ -247,11 +251,10 @@ def _map_short(
     constants = constants_for(x)
     lines = (x.shape[1] + WIDTH - 1) // WIDTH * WIDTH
     step = WIDTH if x.itemsize == 8 else min(_STEP, _LINES // lines * WIDTH)
-    _note_temperatures(x, temperature, first, last, notes)
     for start in range(first, last, step):
         stop = min(start + step, last)
-        if temperature.strides[0] != 0:
-            _note_temperatures(x, temperature, start, last, notes)
+        if start == first or temperature.strides[0] != 0:
+            _note_temperatures(x, temperature, start, stop - start, notes)
         _reduce_short(
             x, start, stop, lines, mask, constants, apart, logits, terms, sums, notes, out
         )
@@ -291,7 +294,7 @@ def logsumexp_short(x: Any, out: Any, mask: Any, first: int, last: int) -> None:
     sums = scratch(np.float64, SUMS, WIDTH)
     notes = scratch(np.float64, NOTES, _STEP)
     clear(sums)
-    _note_temperatures(x, None, first, last, notes)
+    _note_temperatures(x, None, first, _STEP, notes)
     constants = constants_for(x)
     lines = (x.shape[1] + WIDTH - 1) // WIDTH * WIDTH
     step = WIDTH if x.itemsize == 8 else min(_STEP, _LINES // lines * WIDTH)
