@@ -215,7 +215,7 @@ def plain(name: str, argument: Any) -> Array:
     """An argument as an array; a mask of its own, which would be lost, is refused."""
     if isinstance(argument, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: fill it, or mask the logits")
-    if type(argument) is int:  # NumPy makes objects of large ones
+    if type(argument) is int and not -(2**63) <= argument < 2**64:  # NumPy would make an object
         try:
             argument = float(argument)
         except OverflowError:

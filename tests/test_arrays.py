@@ -343,6 +343,8 @@ def test_a_wrong_mask(function):
         function(x, where=[True, False])
     with pytest.raises(ValueError, match="where of shape"):
         function(x, where=np.ones((4, 2, 3), bool))
+    with pytest.raises(TypeError, match=r"where must be boolean, got an array of dtype\('int64'\)"):
+        function(x, where=3)
     with pytest.raises(TypeError, match="where must not be a masked array"):
         function(x, where=np.ma.ones((2, 3), bool))
     with pytest.raises(ValueError, match="where must be an array or make one"):

@@ -152,6 +152,16 @@ def _reduce_panel(
 
 
 @inlined
+def _finish_totals(finish: Any, x: Any, width: Any, notes: Any) -> None:
+    """Put what ``finish`` makes of the noted totals in their place."""
+    for j in range(0, width, WIDTH):
+        _, inverse_error = inverses_of(x, notes, j)
+        a, a_low = finish(totals_of(notes, j), inverse_error)
+        store(notes, (HIGH, j), a)
+        store(notes, (LOW, j), a_low)
+
+
+@inlined
 def _map_panels(
     finish: Any, formula: Any, absent: float, apart: Any, keep: Any,
     x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int,
@@ -167,11 +177,7 @@ def _map_panels(
         groups = (width + WIDTH - 1) // WIDTH
         _note_temperatures(x, temperature, o, left, width, notes)
         _reduce_panel(x, o, left, width, mask, None, apart, keep, panel, sums, notes)
-        for j in range(0, width, WIDTH):
-            _, inverse_error = inverses_of(x, notes, j)
-            a, a_low = finish(totals_of(notes, j), inverse_error)
-            store(notes, (HIGH, j), a)
-            store(notes, (LOW, j), a_low)
+        _finish_totals(finish, x, width, notes)
         for i in range(length):
             _fetch(out, o, i + _AHEAD, length, left, width)
             for j in range(0, width, WIDTH):
@@ -385,11 +391,7 @@ def softmax_long_columns(
         o, left, width = _place_of(x, number)
         _note_temperatures(x, temperature, o, left, width, notes)
         _reduce_long(x, o, left, width, mask, None, None, keep, sums, notes)
-        for j in range(0, width, WIDTH):
-            _, inverse_error = inverses_of(x, notes, j)
-            a, a_low = reciprocals_of_totals(totals_of(notes, j), inverse_error)
-            store(notes, (HIGH, j), a)
-            store(notes, (LOW, j), a_low)
+        _finish_totals(reciprocals_of_totals, x, width, notes)
         for i in range(length):
             _fetch(out, o, i + _AHEAD, length, left, width)
             for j in range(0, width, WIDTH):
@@ -413,11 +415,7 @@ def log_softmax_long_columns(
         o, left, width = _place_of(x, number)
         _note_temperatures(x, temperature, o, left, width, notes)
         _reduce_long(x, o, left, width, mask, None, True, None, sums, notes)
-        for j in range(0, width, WIDTH):
-            _, inverse_error = inverses_of(x, notes, j)
-            a, a_low = logarithms_of_totals(totals_of(notes, j), inverse_error)
-            store(notes, (HIGH, j), a)
-            store(notes, (LOW, j), a_low)
+        _finish_totals(logarithms_of_totals, x, width, notes)
         for i in range(length):
             _fetch(x, o, i + _AHEAD, length, left, width)
             _fetch(out, o, i + _AHEAD, length, left, width)
