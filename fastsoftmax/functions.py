@@ -211,9 +211,11 @@ def logsumexp(
     sum is well conditioned (0.5 for the last rounding; the total's error, 2**-27.5 or 0.3 *
     2**-53, over a result that is at least log 2 or as large as the shift), and times the
     condition number max|a_i| / abs(result) where shift and log(total) cancel. Weights of both
-    signs cancel in the total, too. The shift is the largest a whose weight is not 0, as in
-    SciPy: beside it, terms with a smaller by 700 or more (131 for float32 and narrower) are
-    lost, however large their weights; and sums beyond 1.8e308 are infinite.
+    signs cancel in the total, too; and where the total is next to 1, as of weights that sum to 1
+    and logits next to 0, its logarithm has an absolute error of 2**-27 (float64: 2**-53). The
+    shift is the largest a whose weight is not 0, as in SciPy: beside it, terms with a smaller by
+    700 or more (131 for float32 and narrower) are lost, however large their weights; and sums
+    beyond 1.8e308 are infinite.
     Bits and source as for `softmax`.
 
     Examples

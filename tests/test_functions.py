@@ -92,6 +92,17 @@ def test_types_that_scipy_gets_wrong():
     assert logsumexp(np.uint8([255, 0])) == 255.0
 
 
+def test_logarithms_of_totals_just_above_one():
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for low in [-36.51379981677781, *rng.uniform(-38, -34, 500), *rng.uniform(-700, -10, 200)]:
+        row = np.array([0.0, low])
+        true = [-exact.log_total(row)]
+        worst = max(worst, exact.ulp_error(log_softmax(row)[:1], true))
+        worst = max(worst, exact.ulp_error(logsumexp(row), [-true[0]], np.float64))
+    assert 0.4 < worst <= 0.75  # 0.5 for the last rounding, 0.22 for the exponential
+
+
 # --- exactness --------------------------------------------------------------------------------
 
 

@@ -21,10 +21,9 @@ from fastsoftmax.cpu.long import (
     number_of_cuts,
 )
 from fastsoftmax.cpu.memory import (
-    borrow,
-    give_back,
     load,
     load_part,
+    part_of,
     prefetch,
     scratch,
     store,
@@ -36,7 +35,6 @@ from fastsoftmax.cpu.normalizer import (
     add_term,
     anchor,
     distance,
-    in_two_parts,
     infinite_term,
     is_one,
     log_probability,
@@ -45,7 +43,7 @@ from fastsoftmax.cpu.normalizer import (
     unit_exponent,
     wants_ones,
 )
-from fastsoftmax.cpu.panels import SUMS, clear, reduce_panel, total_of_classes, where_infinite
+from fastsoftmax.cpu.panels import clear, reduce_panel, total_of_classes, where_infinite
 from fastsoftmax.cpu.rows import (
     HIGH,
     INVERSE,
@@ -64,7 +62,14 @@ from fastsoftmax.cpu.rows import (
     unmasked,
     weight_of,
 )
-from fastsoftmax.cpu.sizes import BLOCK, WIDEST, WIDTH, panel_width
+from fastsoftmax.cpu.sizes import (
+    BLOCK,
+    SUMS,
+    SUMS_OF_PANEL,
+    WIDEST,
+    WIDTH,
+    panel_width,
+)
 
 # Steps of the reduced axis that are fetched ahead.
 _AHEAD = 12
@@ -91,10 +96,13 @@ def _note_temperatures(x: Any, temperature: Any, o: Any, left: Any, width: Any, 
     elif temperature.strides[0] == 0 and temperature.strides[1] == 0:
         for j in range(0, WIDEST, WIDTH):
             store(notes, (INVERSE, j), spread(temperature[0, 0]))
-    else:
+    elif temperature.strides[1] == temperature.itemsize:
         for j in range(0, width, WIDTH):
             count = min(WIDTH, width - j)
             store(notes, (INVERSE, j), load_part(temperature, (o, left + j), count, 1.0))
+    else:
+        for j in range(WIDEST):  # past the last column it is repeated
+            notes[INVERSE, j] = temperature[o, left + min(j, width - 1)]
     for j in range(0, WIDEST, WIDTH):
         note_inverses(x, notes, j)
 
@@ -164,11 +172,11 @@ def _finish_totals(finish: Any, x: Any, width: Any, notes: Any) -> None:
 @inlined
 def _map_panels(
     finish: Any, formula: Any, absent: float, apart: Any, keep: Any,
-    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int,
+    x: Any, out: Any, temperature: Any, mask: Any, memory: Any, slot: int, first: int, last: int,
 ) -> None:  # fmt: skip
     """Panels of results: ``finish`` makes of each total what ``formula`` then uses."""
     length = x.shape[1]
-    panel, loan = borrow(np.float64, length * _panel_width(length) // WIDTH)
+    panel = part_of(memory, slot)
     sums = scratch(np.float64, SUMS, WIDTH)
     notes = scratch(np.float64, NOTES, WIDEST)
     clear(sums)
@@ -186,7 +194,6 @@ def _map_panels(
                 at = (o, i, left + j)
                 count = min(WIDTH, width - j)
                 store_part(out, at, count, unmasked(value, mask, at, count, absent))
-    give_back(loan)
 
 
 @inlined
@@ -203,22 +210,24 @@ def _log_probability(x: Any, value: Any, notes: Any, j: Any) -> Any:
 
 
 @kernel
-def softmax_columns(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
+def softmax_columns(
+    x: Any, out: Any, temperature: Any, mask: Any, memory: Any, slot: int, first: int, last: int
+) -> None:
     """softmax of the columns of panels first to last, no longer than a block."""
     _map_panels(
         reciprocals_of_totals, _probability, 0.0, None, True,
-        x, out, temperature, mask, first, last,
+        x, out, temperature, mask, memory, slot, first, last,
     )  # fmt: skip
 
 
 @kernel
 def log_softmax_columns(
-    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int
+    x: Any, out: Any, temperature: Any, mask: Any, memory: Any, slot: int, first: int, last: int
 ) -> None:
     """log_softmax of the columns of panels first to last, no longer than a block."""
     _map_panels(
         logarithms_of_totals, _log_probability, -INFINITY, True, None,
-        x, out, temperature, mask, first, last,
+        x, out, temperature, mask, memory, slot, first, last,
     )  # fmt: skip
 
 
@@ -230,20 +239,26 @@ def _write_sums(
     for j in range(0, width, WIDTH):
         count = min(WIDTH, width - j)
         _, inverse_error = inverses_of(x, notes, j)
-        high, low = in_two_parts(totals_of(notes, j))
-        high, low = magnitude_and_sign(sign, (o, left + j), count, high, low)
+        total = magnitude_and_sign(sign, (o, left + j), count, totals_of(notes, j))
         shift = load(notes, (SHIFT, j))
-        value = logsumexp_of(shift, high, low, unit_exponent(weight, inverse_error))
+        value = logsumexp_of(shift, total, unit_exponent(weight, inverse_error))
         store_part(out, (o, left + j), count, value)
 
 
 @kernel
 def logsumexp_columns(
-    x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
+    x: Any,
+    out: Any,
+    sign: Any,
+    mask: Any,
+    weight: Any,
+    memory: Any,
+    slot: int,
+    first: int,
+    last: int,
 ) -> None:
     """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
-    length = x.shape[1]
-    panel, loan = borrow(np.float64, length * _panel_width(length) // WIDTH)
+    panel = part_of(memory, slot)
     sums = scratch(np.float64, SUMS, WIDTH)
     notes = scratch(np.float64, NOTES, WIDEST)
     clear(sums)
@@ -252,13 +267,9 @@ def logsumexp_columns(
         _note_temperatures(x, None, o, left, width, notes)
         _reduce_panel(x, o, left, width, mask, weight, wants_ones(weight), None, panel, sums, notes)
         _write_sums(x, out, sign, weight, o, left, width, notes)
-    give_back(loan)
 
 
 # --- columns longer than a block ------------------------------------------------------------
-
-# Lines of a scratch array for the classes' sums of all groups of eight columns.
-_SUMS = SUMS * (WIDEST // WIDTH)
 
 
 @inlined
@@ -296,7 +307,7 @@ def _reduce_cut(
             )
             store(infinite, (0, j), total)
     for start in range(first, last, BLOCK):
-        for line in range(_SUMS):
+        for line in range(SUMS_OF_PANEL):
             store(sums, (line, 0), spread(0.0))
         for i in range(start, min(start + BLOCK, last)):
             _fetch(x, o, i + _AHEAD, last, left, width)
@@ -379,11 +390,11 @@ def _kept_or_new(x: Any, keep: Any, at: Any, count: Any, notes: Any, j: Any, con
 
 @kernel
 def softmax_long_columns(
-    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int
+    x: Any, out: Any, temperature: Any, mask: Any, memory: Any, slot: int, first: int, last: int
 ) -> None:
     """softmax of the columns of panels first to last."""
     length = x.shape[1]
-    sums, loan = borrow(np.float64, _SUMS)
+    sums = part_of(memory, slot)
     notes = scratch(np.float64, NOTES, WIDEST)
     keep = keeper(out)
     constants = constants_for(x)
@@ -400,16 +411,15 @@ def softmax_long_columns(
                 e = _kept_or_new(x, keep, at, count, notes, j, constants)
                 value = _probability(x, e, notes, j)
                 store_part(out, at, count, unmasked(value, mask, at, count, 0.0))
-    give_back(loan)
 
 
 @kernel
 def log_softmax_long_columns(
-    x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int
+    x: Any, out: Any, temperature: Any, mask: Any, memory: Any, slot: int, first: int, last: int
 ) -> None:
     """log_softmax of the columns of panels first to last."""
     length = x.shape[1]
-    sums, loan = borrow(np.float64, _SUMS)
+    sums = part_of(memory, slot)
     notes = scratch(np.float64, NOTES, WIDEST)
     for number in range(first, last):
         o, left, width = _place_of(x, number)
@@ -424,19 +434,25 @@ def log_softmax_long_columns(
                 at = (o, i, left + j)
                 value = _log_probability(x, load_part(x, at, count, 0.0), notes, j)
                 store_part(out, at, count, unmasked(value, mask, at, count, -INFINITY))
-    give_back(loan)
 
 
 @kernel
 def logsumexp_long_columns(
-    x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
+    x: Any,
+    out: Any,
+    sign: Any,
+    mask: Any,
+    weight: Any,
+    memory: Any,
+    slot: int,
+    first: int,
+    last: int,
 ) -> None:
     """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
-    sums, loan = borrow(np.float64, _SUMS)
+    sums = part_of(memory, slot)
     notes = scratch(np.float64, NOTES, WIDEST)
     for number in range(first, last):
         o, left, width = _place_of(x, number)
         _note_temperatures(x, None, o, left, width, notes)
         _reduce_long(x, o, left, width, mask, weight, wants_ones(weight), None, sums, notes)
         _write_sums(x, out, sign, weight, o, left, width, notes)
-    give_back(loan)

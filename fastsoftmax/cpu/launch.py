@@ -76,14 +76,14 @@ def compiled(name: str, kinds: tuple[types.Type, ...], find: Callable[[str], Any
     ``find`` gives the kernel of a name, where there is no code of it yet.
     """
     store = Store(f"{name}.{short_hash(kinds)}")
-    signature = types.void(*[types.int64] * 3)
+    signature = types.void(*[types.int64] * 4)
     result = store.load(signature)
     if result is None:
         kernel, read = find(name), _reader(types.Tuple(kinds))
 
         @njit(no_cfunc_wrapper=True, no_cpython_wrapper=True, **OPTIONS)
-        def body(arguments: int, first: int, last: int) -> None:
-            kernel(*read(arguments), first, last)
+        def body(arguments: int, slot: int, first: int, last: int) -> None:
+            kernel(*read(arguments), slot, first, last)
 
         body._cache = store
         body.compile(signature)
@@ -186,7 +186,8 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
     lock), has the kernel at ``address`` do its items ``first`` to ``last``. Not ``alone``, it is
     ``call(arguments, address, first, last, chunks, taken, done, bell, patience)``, for any number
     of threads with the same arguments: each does chunks that ``taken``, the address of a counter,
-    says are left, and counts them in ``done``. Whoever has patience first rings the bell, another
+    says are left, and counts them in ``done``; another counter behind it gives each thread a slot
+    of its own of the scratch memory. Whoever has patience first rings the bell, another
     counter, and then looks so many times whether the others have done theirs. True where all is
     done.
 
@@ -197,7 +198,7 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
     @njit(no_cfunc_wrapper=True, **OPTIONS)
     def call(arguments: Any, address: int, first: int, last: int) -> None:
         mode = _exchange_mode(_ORDINARY)
-        _call(address, (_address_of(arguments), first, last))
+        _call(address, (_address_of(arguments), 0, first, last))
         _exchange_mode(mode)
 
     @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
@@ -209,12 +210,13 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
             _next_of(bell)
         place = _address_of(arguments)
         mode = _exchange_mode(_ORDINARY)
+        slot = _next_of(taken + 8)
         items = last - first
         ready = 0
         chunk = _next_of(taken)
         while chunk < chunks:
             start, stop = items * chunk // chunks, items * (chunk + 1) // chunks
-            _call(address, (place, first + start, first + stop))
+            _call(address, (place, slot, first + start, first + stop))
             ready = _next_of(done) + 1
             chunk = _next_of(taken)
         _exchange_mode(mode)

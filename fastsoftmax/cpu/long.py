@@ -21,7 +21,6 @@ from fastsoftmax.cpu.normalizer import (
     INFINITY,
     add_normal,
     distance,
-    in_two_parts,
     log_probability,
     logsumexp_of,
     probability,
@@ -170,14 +169,15 @@ def _write_sum(
 ) -> None:
     """The logarithm of a row's sum, and its sign."""
     ones, high, low = total
-    high, low = in_two_parts((spread(ones), spread(high), spread(low)))
-    high, low = magnitude_and_sign(sign, (row,), 1, high, low)
-    value = logsumexp_of(shift, high, low, unit_exponent(weight, inverse_error))
+    total = magnitude_and_sign(sign, (row,), 1, (spread(ones), spread(high), spread(low)))
+    value = logsumexp_of(shift, total, unit_exponent(weight, inverse_error))
     store_part(out, (row,), 1, value)
 
 
 @kernel
-def softmax_long(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
+def softmax_long(
+    x: Any, out: Any, temperature: Any, mask: Any, slot: int, first: int, last: int
+) -> None:
     """softmax of each row."""
     cuts = number_of_cuts(x.shape[1])
     keep = keeper(out)
@@ -190,7 +190,9 @@ def softmax_long(x: Any, out: Any, temperature: Any, mask: Any, first: int, last
 
 
 @kernel
-def log_softmax_long(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
+def log_softmax_long(
+    x: Any, out: Any, temperature: Any, mask: Any, slot: int, first: int, last: int
+) -> None:
     """log_softmax of each row."""
     cuts = number_of_cuts(x.shape[1])
     for row in range(first, last):
@@ -203,7 +205,7 @@ def log_softmax_long(x: Any, out: Any, temperature: Any, mask: Any, first: int, 
 
 @kernel
 def logsumexp_long(
-    x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
+    x: Any, out: Any, sign: Any, mask: Any, weight: Any, slot: int, first: int, last: int
 ) -> None:
     """log|sum(weight * exp(x))| of each row, and the sum's sign."""
     cuts = number_of_cuts(x.shape[1])
@@ -239,7 +241,9 @@ def _noted_total(notes: Any, row: Any, cuts: Any, inverse_error: Any) -> Any:
 
 
 @kernel
-def maxima_of_cuts(x: Any, mask: Any, weight: Any, notes: Any, first: int, last: int) -> None:
+def maxima_of_cuts(
+    x: Any, mask: Any, weight: Any, notes: Any, slot: int, first: int, last: int
+) -> None:
     """The maxima of cuts first to last, counted through all rows."""
     cuts = number_of_cuts(x.shape[1])
     for item in range(first, last):
@@ -250,7 +254,7 @@ def maxima_of_cuts(x: Any, mask: Any, weight: Any, notes: Any, first: int, last:
 @kernel
 def totals_of_cuts(
     x: Any, out: Any, temperature: Any, mask: Any, weight: Any, apart: Any, notes: Any,
-    first: int, last: int,
+    slot: int, first: int, last: int,
 ) -> None:  # fmt: skip
     """The totals of cuts first to last, counted through all rows.
 
@@ -276,7 +280,7 @@ def totals_of_cuts(
 
 @kernel
 def softmax_cuts(
-    x: Any, out: Any, temperature: Any, mask: Any, notes: Any, first: int, last: int
+    x: Any, out: Any, temperature: Any, mask: Any, notes: Any, slot: int, first: int, last: int
 ) -> None:
     """softmax of cuts first to last, counted through all rows."""
     cuts = number_of_cuts(x.shape[1])
@@ -294,7 +298,7 @@ def softmax_cuts(
 
 @kernel
 def log_softmax_cuts(
-    x: Any, out: Any, temperature: Any, mask: Any, notes: Any, first: int, last: int
+    x: Any, out: Any, temperature: Any, mask: Any, notes: Any, slot: int, first: int, last: int
 ) -> None:
     """log_softmax of cuts first to last, counted through all rows."""
     cuts = number_of_cuts(x.shape[1])
@@ -310,7 +314,7 @@ def log_softmax_cuts(
 
 @kernel
 def logsumexp_cuts(
-    x: Any, out: Any, sign: Any, weight: Any, notes: Any, first: int, last: int
+    x: Any, out: Any, sign: Any, weight: Any, notes: Any, slot: int, first: int, last: int
 ) -> None:
     """log|sum(weight * exp(x))| of each row, and the sum's sign, from what is noted of its cuts."""
     cuts = number_of_cuts(x.shape[1])

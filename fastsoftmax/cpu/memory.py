@@ -400,46 +400,28 @@ def store_packed(
     return signature(types.void, array, indices, length, source, types.int64), emit
 
 
-_malloc = ir.FunctionType(BYTE_POINTER, [INT64])
-_free = ir.FunctionType(ir.VoidType(), [BYTE_POINTER])
-
-
 @instruction
-def borrow(typing: Any, element: Any, lines: Any) -> Any:
-    """As ``scratch``, an array (lines, WIDTH) from the heap, and what `give_back` wants of it.
+def part_of(typing: Any, memory: Any, slot: Any) -> Any:
+    """The array (lines, WIDTH) of a thread's slot in scratch memory (slots, lines, WIDTH).
 
     For what is too large for the stacks of threads, which on some systems are half a megabyte.
     """
-    kind = types.Array(types.unliteral(element.dtype), 2, "C")
+    kind = types.Array(memory.dtype, 2, "C")
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        stored = context.get_data_type(kind.dtype)
-        itemsize = context.get_abi_sizeof(stored)
-        size = builder.mul(args[1], INT64(WIDTH * itemsize))
-        function = cgutils.get_or_insert_function(builder.module, _malloc, "malloc")
-        start = builder.ptrtoint(builder.call(function, [builder.add(size, INT64(64))]), INT64)
-        aligned = builder.and_(builder.add(start, INT64(63)), INT64(-64))
+        itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        whole = cgutils.create_struct_proxy(memory)(context, builder, args[0])
+        _, lines, width = cgutils.unpack_tuple(builder, whole.shape)
+        first = builder.mul(builder.mul(args[1], lines), width)
         array = cgutils.create_struct_proxy(kind)(context, builder)
         populate_array(
             array,
-            data=builder.inttoptr(aligned, stored.as_pointer()),
-            shape=(args[1], INT64(WIDTH)),
+            data=builder.gep(whole.data, [first]),
+            shape=(lines, width),
             strides=(INT64(WIDTH * itemsize), INT64(itemsize)),
             itemsize=itemsize,
             meminfo=None,
         )
-        return context.make_tuple(builder, sig.return_type, [array._getvalue(), start])
+        return array._getvalue()
 
-    return signature(types.Tuple((kind, types.int64)), element, types.int64), emit
-
-
-@instruction
-def give_back(typing: Any, loan: Any) -> Any:
-    """Free what was borrowed."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        function = cgutils.get_or_insert_function(builder.module, _free, "free")
-        builder.call(function, [builder.inttoptr(args[0], BYTE_POINTER)])
-        return context.get_dummy_value()
-
-    return signature(types.void, types.int64), emit
+    return signature(kind, memory, types.int64), emit

@@ -22,7 +22,7 @@ from fastsoftmax.cpu.exponential import (
     two_sum,
 )
 from fastsoftmax.cpu.jit import chosen, inlined
-from fastsoftmax.cpu.lanes import fma, lane, rotated, select, wide
+from fastsoftmax.cpu.lanes import fma, from_bits, lane, rotated, select, wide
 
 INFINITY = float("inf")
 _NAN = float("nan")
@@ -173,6 +173,21 @@ def in_two_parts(total: Any) -> Any:
 
 
 @inlined
+def logarithm_of(total: Any, scale: Any) -> Any:
+    """log(total / 2**scale) as a rounded value and the rest.
+
+    Where one term is 1 and the others are next to nothing, they are never added to it: that would
+    round log(1 + 2**-52.7) four times more, 1.15 ULP in all instead of 0.75.
+    """
+    ones, high, low = total
+    value, rest = logarithm(*in_two_parts(total), scale)
+    one, unit = from_bits((1023 + scale) << 52), from_bits((1023 - scale) << 52)
+    others, left = high * unit, low * unit
+    alone = select(ones == one, others, 1.0) < 2.0**-30
+    return select(alone, others, value), select(alone, fma(others * -0.5, others, left), rest)
+
+
+@inlined
 def finite_rest(high: Any, low: Any) -> Any:
     """The rest of a total; an infinite one has none."""
     return select(high < INFINITY, select(high > -INFINITY, low, 0.0), 0.0)
@@ -236,9 +251,9 @@ def log_probability(t: Any, t_error: Any, inverse: Any, log_total: Any, error: A
 
 
 @inlined
-def logsumexp_of(shift: Any, high: Any, low: Any, scale: Any) -> Any:
-    """shift + log((high + low) / 2**scale), rounded once however much of it cancels."""
-    log_total, log_total_error = logarithm(high, low, scale)
+def logsumexp_of(shift: Any, total: Any, scale: Any) -> Any:
+    """shift + log(total / 2**scale), rounded once however much of it cancels."""
+    log_total, log_total_error = logarithm_of(total, scale)
     value, error = two_sum(shift, log_total)
     exact = value + (error + log_total_error)
     return select(value < INFINITY, select(value > -INFINITY, exact, value), value)

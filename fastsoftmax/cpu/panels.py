@@ -24,10 +24,7 @@ from fastsoftmax.cpu.normalizer import (
     is_one,
 )
 from fastsoftmax.cpu.rows import weight_of
-from fastsoftmax.cpu.sizes import WIDTH
-
-# Lines of a scratch array for the sums of eight rows: ones, high and low of each class.
-SUMS = 3 * WIDTH
+from fastsoftmax.cpu.sizes import SUMS, WIDTH
 
 
 @inlined

@@ -16,7 +16,16 @@ from numba import types
 
 from fastsoftmax.cpu import threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
-from fastsoftmax.cpu.sizes import BLOCK, PACKED, SHORT, SHORT_DOUBLE, WIDTH, cuts_of, panel_width
+from fastsoftmax.cpu.sizes import (
+    BLOCK,
+    PACKED,
+    SHORT,
+    SHORT_DOUBLE,
+    WIDTH,
+    cuts_of,
+    panel_width,
+    scratch_lines,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -58,12 +67,14 @@ def small(
 
     Everything is decided: arrays of this size are never shared among threads.
     """
-    arguments = x, out, temperature, None
-    call, address = _variant(f"{function}_{_kind_of_rows(x)}", _kinds_of(arguments), True)
     count = _items(x.shape)
+    arguments = x, out, temperature, None, *_memory(x, 1)
+    call, address = _variant(f"{function}_{_kind_of_rows(x)}", _kinds_of(arguments), True)
+    rows = x.ndim == 2
 
     def run(x: Array, out: Array) -> None:
-        call((x, out, temperature, None), address, 0, count)
+        memory = () if rows else _memory(x, 1)
+        call((x, out, temperature, None, *memory), address, 0, count)
 
     return run
 
@@ -102,6 +113,19 @@ def _items(shape: tuple[int, ...]) -> int:
         return shape[0]
     outer, length, inner = shape
     return outer * -(-inner // panel_width(length))
+
+
+def _memory(x: Array, several: int) -> tuple[Array, ...]:
+    """The scratch memory of so many threads, which columns want, on a cache line's edge.
+
+    Where there is none, this is a MemoryError, and nothing has been written yet.
+    """
+    if x.ndim == 2:
+        return ()
+    lines = scratch_lines(x.shape[1])
+    memory = np.empty(several * lines * WIDTH + 7)
+    start = -memory.ctypes.data % 64 // 8
+    return (memory[start : memory.size - 7 + start].reshape(several, lines, WIDTH),)
 
 
 def _packed_rows(
@@ -154,6 +178,8 @@ def _run(name: str, arguments: tuple[Any, ...], count: int, size: int | None = N
     if count == 0:
         return
     size = arguments[0].size if size is None else size
+    several = _threads(size, count)
+    arguments = (*arguments, *_memory(arguments[0], several))
     alone = size < PARALLEL_FROM
     call, address = _variant(name, _kinds_of(arguments), alone)
     if alone:
@@ -162,7 +188,7 @@ def _run(name: str, arguments: tuple[Any, ...], count: int, size: int | None = N
     items = max(1, count * AT_ONCE // size)
     for first in range(0, count, items):
         last = min(first + items, count)
-        threads.run(call, arguments, address, first, last, _threads(size, last - first))
+        threads.run(call, arguments, address, first, last, min(several, last - first))
 
 
 def _kind_of(argument: Any) -> tuple[str, int] | bool | None:
@@ -216,8 +242,8 @@ def common_variants() -> list[Variant]:
         for dtype in "df"
         for name, kinds in _variants_of(dtype)
         if "cuts" not in name and "packed" not in name
-        # neither masks nor weights, which are the last argument
-        if not rare & set(kinds) and (kinds[-1] is None or name == "logsumexp_short")
+        # neither masks nor weights
+        if not rare & set(kinds) and not (name.startswith("logsumexp") and kinds[2] is not None)
     ]
 
 
@@ -227,16 +253,17 @@ def _variants_of(dtype: str) -> list[Variant]:
     for ndim, kinds_of_rows in ((2, ("short", "rows", "long")), (3, ("columns", "long_columns"))):
         x, row, flags, weights = (dtype, ndim), ("d", ndim - 1), ("?", ndim), ("d", ndim)
         sums = (dtype, ndim - 1)
+        memory = () if ndim == 2 else (("d", 3),)
         for kind in kinds_of_rows:
             for mask in (None, flags):
                 for function in ("softmax", "log_softmax"):
-                    variants.append((f"{function}_{kind}", (x, x, row, mask)))
+                    variants.append((f"{function}_{kind}", (x, x, row, mask, *memory)))
                 if kind == "short":
                     variants.append(("logsumexp_short", (x, sums, mask)))
                 else:
-                    variants.append((f"logsumexp_{kind}", (x, sums, None, mask, None)))
+                    variants.append((f"logsumexp_{kind}", (x, sums, None, mask, None, *memory)))
             if kind != "short":
-                variants.append((f"logsumexp_{kind}", (x, sums, row, None, weights)))
+                variants.append((f"logsumexp_{kind}", (x, sums, row, None, weights, *memory)))
     x, sums, flags, weights = (dtype, 2), (dtype, 1), ("?", 2), ("d", 2)
     variants += [(f"softmax_packed_{n}", (x, x, number, None)) for n in PACKED]
     for mask, weight in ((None, None), (flags, None), (None, weights)):

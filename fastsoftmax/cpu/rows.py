@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu.exponential import constants_for, exponential, logarithm
+from fastsoftmax.cpu.exponential import constants_for, exponential
 from fastsoftmax.cpu.jit import chosen, inlined, kernel
 from fastsoftmax.cpu.lanes import halves, lane, largest, select, spread
 from fastsoftmax.cpu.memory import (
@@ -42,6 +42,7 @@ from fastsoftmax.cpu.normalizer import (
     infinite_term,
     is_one,
     log_probability,
+    logarithm_of,
     logsumexp_of,
     probability,
     reciprocal,
@@ -303,8 +304,7 @@ def reciprocals_of_totals(total: Any, inverse_error: Any) -> Any:
 @inlined
 def logarithms_of_totals(total: Any, inverse_error: Any) -> Any:
     """What their logarithms need of it."""
-    high, low = in_two_parts(total)
-    return logarithm(high, low, unit_exponent(None, inverse_error))
+    return logarithm_of(total, unit_exponent(None, inverse_error))
 
 
 @inlined
@@ -416,7 +416,9 @@ def _map_tiles(
 
 
 @kernel
-def softmax_rows(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
+def softmax_rows(
+    x: Any, out: Any, temperature: Any, mask: Any, slot: int, first: int, last: int
+) -> None:
     """softmax of each row."""
     memory = scratch(np.float64, 1, BLOCK)
     _map_tiles(
@@ -426,7 +428,9 @@ def softmax_rows(x: Any, out: Any, temperature: Any, mask: Any, first: int, last
 
 
 @kernel
-def log_softmax_rows(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
+def log_softmax_rows(
+    x: Any, out: Any, temperature: Any, mask: Any, slot: int, first: int, last: int
+) -> None:
     """log_softmax of each row."""
     _map_tiles(
         logarithms_of_totals, _log_probability, -INFINITY, True,
@@ -436,7 +440,7 @@ def log_softmax_rows(x: Any, out: Any, temperature: Any, mask: Any, first: int, 
 
 @kernel
 def logsumexp_rows(
-    x: Any, out: Any, sign: Any, mask: Any, weight: Any, first: int, last: int
+    x: Any, out: Any, sign: Any, mask: Any, weight: Any, slot: int, first: int, last: int
 ) -> None:
     """log|sum(weight * exp(x))| of each row, and the sum's sign."""
     notes = scratch(np.float64, NOTES, WIDTH)
@@ -445,21 +449,20 @@ def logsumexp_rows(
         _reduce_tile(
             x, row, count, WIDTH, 0, None, mask, weight, wants_ones(weight), None, notes, None
         )
-        high, low = in_two_parts(totals_of(notes, 0))
         _, inverse_error = inverses_of(x, notes, 0)
-        high, low = magnitude_and_sign(sign, (row,), count, high, low)
-        value = logsumexp_of(
-            load(notes, (SHIFT, 0)), high, low, unit_exponent(weight, inverse_error)
-        )
+        total = magnitude_and_sign(sign, (row,), count, totals_of(notes, 0))
+        scale = unit_exponent(weight, inverse_error)
+        value = logsumexp_of(load(notes, (SHIFT, 0)), total, scale)
         store_part(out, (row,), count, value)
 
 
 @inlined
-def magnitude_and_sign(sign: Any, at: Any, count: Any, high: Any, low: Any) -> Any:
-    """The absolute values of eight weighted sums, whose signs are written."""
+def magnitude_and_sign(sign: Any, at: Any, count: Any, total: Any) -> Any:
+    """The absolute values of eight weighted sums, whose signs are written; others as they are."""
     if sign is None:
-        return high, low
+        return total
     else:
+        high, low = in_two_parts(total)
         one = select(high > 0.0, 1.0, select(high < 0.0, -1.0, high))
         store_part(sign, at, count, one)
-        return select(high < 0.0, -high, high), select(high < 0.0, -low, low)
+        return total[0], select(high < 0.0, -high, high), select(high < 0.0, -low, low)

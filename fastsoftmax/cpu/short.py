@@ -33,14 +33,13 @@ from fastsoftmax.cpu.memory import (
 from fastsoftmax.cpu.normalizer import (
     INFINITY,
     distance,
-    in_two_parts,
     log_probability,
     logsumexp_of,
     probability,
     reciprocal,
     unit_exponent,
 )
-from fastsoftmax.cpu.panels import SUMS, clear, reduce_panel
+from fastsoftmax.cpu.panels import clear, reduce_panel
 from fastsoftmax.cpu.rows import (
     INVERSE,
     NOTES,
@@ -56,7 +55,7 @@ from fastsoftmax.cpu.rows import (
     totals_of,
     unmasked,
 )
-from fastsoftmax.cpu.sizes import PACKED, WIDTH
+from fastsoftmax.cpu.sizes import PACKED, SUMS, WIDTH
 
 # Lines of scratch memory, of eight logits each, and the most rows that they are for. More of either
 # is not faster: the scratch memory leaves the first cache to what is read and written. For float64
@@ -269,7 +268,9 @@ def _map_short(
 
 
 @kernel
-def softmax_short(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
+def softmax_short(
+    x: Any, out: Any, temperature: Any, mask: Any, slot: int, first: int, last: int
+) -> None:
     """softmax of each row."""
     terms = scratch(np.float64, _LINES, WIDTH)
     _map_short(
@@ -279,7 +280,9 @@ def softmax_short(x: Any, out: Any, temperature: Any, mask: Any, first: int, las
 
 
 @kernel
-def log_softmax_short(x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int) -> None:
+def log_softmax_short(
+    x: Any, out: Any, temperature: Any, mask: Any, slot: int, first: int, last: int
+) -> None:
     """log_softmax of each row."""
     _map_short(
         logarithms_of_totals, _log_probability, -INFINITY, True, None,
@@ -288,7 +291,7 @@ def log_softmax_short(x: Any, out: Any, temperature: Any, mask: Any, first: int,
 
 
 @kernel
-def logsumexp_short(x: Any, out: Any, mask: Any, first: int, last: int) -> None:
+def logsumexp_short(x: Any, out: Any, mask: Any, slot: int, first: int, last: int) -> None:
     """log(sum(exp(x))) of each row."""
     logits = scratch(x, _LINES, WIDTH)
     sums = scratch(np.float64, SUMS, WIDTH)
@@ -303,9 +306,8 @@ def logsumexp_short(x: Any, out: Any, mask: Any, first: int, last: int) -> None:
         _reduce_short(x, start, stop, lines, mask, constants, True, logits, None, sums, notes, None)
         for k in range(0, stop - start, WIDTH):
             _, inverse_error = inverses_of(x, notes, k)
-            high, low = in_two_parts(totals_of(notes, k))
-            shift = load(notes, (SHIFT, k))
-            value = logsumexp_of(shift, high, low, unit_exponent(None, inverse_error))
+            scale = unit_exponent(None, inverse_error)
+            value = logsumexp_of(load(notes, (SHIFT, k)), totals_of(notes, k), scale)
             store_part(out, (start + k,), min(WIDTH, stop - start - k), value)
 
 
@@ -317,7 +319,7 @@ def _packed(length: int) -> None:
     """
 
     def softmax_packed(
-        x: Any, out: Any, temperature: Any, mask: Any, first: int, last: int
+        x: Any, out: Any, temperature: Any, mask: Any, slot: int, first: int, last: int
     ) -> None:
         panel = scratch(np.float64, _LINES, WIDTH)
         sums = scratch(np.float64, SUMS, WIDTH)

@@ -26,6 +26,10 @@ PANEL = 64
 WIDEST = 256
 # Elements of a panel in scratch memory: 512 KiB of float64, half of a second cache.
 _SCRATCH = 16 * BLOCK
+# Lines of scratch memory for the sums of eight rows: ones, high and low of each class; and for
+# those of all groups of eight columns of the widest panel.
+SUMS = 3 * WIDTH
+SUMS_OF_PANEL = SUMS * (WIDEST // WIDTH)
 # Elements of a panel that is swept: one is done at a go, without a look at Ctrl-C.
 _SWEEP = 1 << 25
 
@@ -36,6 +40,13 @@ def panel_width(length: int) -> int:
     while width > 16 and width * length > most:
         width //= 2
     return width
+
+
+def scratch_lines(length: int) -> int:
+    """Lines of scratch memory that a thread wants for columns of this length."""
+    if length <= BLOCK:
+        return length * panel_width(length) // WIDTH
+    return SUMS_OF_PANEL
 
 
 # Cuts of a row that is longer than a block, at most: each begins with a look at what is noted of
