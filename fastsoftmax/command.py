@@ -10,7 +10,9 @@ import importlib.resources
 import math
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -42,13 +44,46 @@ class _Parser(argparse.ArgumentParser):
         raise _Refused(message)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it is done, 2 for a wrong call or a failure, 130 for Ctrl-C."""
+class _Ended(KeyboardInterrupt):
+    """A signal to end: as Ctrl-C, for all that is under way."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Raise where SIGTERM or SIGHUP would end the process at once and leave what it has begun."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise _Ended(number)
+
+    caught = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+        # One that is ignored (nohup), or somebody else's, is left alone.
+        caught = [n for n in numbers if n and signal.getsignal(n) == signal.SIG_DFL]
     try:
-        options = _parser().parse_args(arguments)
-        options.command(options)
-        sys.stdout.flush()
-    except _Refused as refusal:
+        for number in caught:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it is done, 2 for a wrong call or a failure.
+
+    Ended by Ctrl-C, SIGTERM or SIGHUP: 128 and the signal's number, as a shell has it.
+    """
+    try:
+        with _ended_by_signals():
+            options = _parser().parse_args(arguments)
+            options.command(options)
+            sys.stdout.flush()
+    except (_Refused, files.Unreadable) as refusal:
         print(f"fastsoftmax: {refusal}", file=sys.stderr)
         return 2
     except MemoryError as error:
@@ -59,9 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"fastsoftmax: cannot print: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("fastsoftmax: interrupted; a result is written whole or not at all", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT
+        name = signal.Signals(number).name
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            message = f"interrupted by {name}; a result is written whole or not at all"
+            print(f"fastsoftmax: {message}", file=sys.stderr)
+        return 128 + number
     return 0
 
 
@@ -74,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     score.set_defaults(command=_score)
     score.add_argument("file", nargs="?", type=Path, metavar="FILE.npy")
     score.add_argument("-o", dest="out", type=Path, metavar="OUT.npy", help="write the result")
+    score.add_argument("--overwrite", action="store_true", help="replace OUT.npy if it is there")
     score.add_argument("--function", choices=list(_FUNCTIONS), default="softmax")
     score.add_argument("--axis", type=int, default=-1, help="the axis of the classes")
     score.add_argument("--temperature", type=float, default=1.0, help="divides the logits")
@@ -110,75 +150,113 @@ def _score(options: argparse.Namespace) -> None:
     if options.function == "logsumexp" and options.temperature != 1.0:
         raise _Refused(f"--temperature {options.temperature}: logsumexp has none")
     if options.file is None:
-        name, (logits, labels) = "the shipped digits", _digits()
+        logits, labels = _digits()
+        _score_array(options, "the shipped digits", logits)
+        _report_digits(logits, labels, options.temperature)
     else:
-        name, labels = str(options.file), None
-        logits = _readable(options.file)
+        with contextlib.closing(files.LogitsFile(options.file)) as file:
+            _score_array(options, str(options.file), file)
+
+
+def _score_array(options: argparse.Namespace, name: str, logits: Array | files.LogitsFile) -> None:
     if not -logits.ndim <= options.axis < logits.ndim:
         raise _Refused(f"--axis {options.axis} is out of bounds for {name} of shape {logits.shape}")
     axis = options.axis % logits.ndim
 
     reduces = options.function == "logsumexp"
-    computed = arrays.floating(options.function, logits)
+    computed = arrays.floating(options.function, np.empty(0, logits.dtype))
     dtype = arrays.result_type(options.function, computed, options.dtype)
     shape = tuple(n for i, n in enumerate(logits.shape) if not (reduces and i == axis))
     function = _FUNCTIONS[options.function]
     if not reduces:
         function = functools.partial(function, temperature=options.temperature)
 
-    with _progress("scoring", max(1, logits.nbytes)) as advance:
-        start = time.perf_counter()
-        first = logits[next(files.blocks(logits, axis))]
-        if first.nbytes <= 2 * files.BLOCK_BYTES:  # not a row so long that it is a block
-            function(first, axis=axis, dtype=dtype)  # compiles what the blocks need
-        prepared = time.perf_counter() - start
-        start = time.perf_counter()
-        if options.out is None:
-            files.score(logits, axis, reduces, function, None, dtype, advance)
-        else:
-            try:
-                with files.new_array(options.out, shape, dtype) as out:
-                    files.score(logits, axis, reduces, function, out, dtype, advance)
-            except OSError as error:
-                raise _Refused(f"cannot write {str(options.out)!r}: {error.strerror}") from None
-        seconds = time.perf_counter() - start
+    shown = _first_rows(logits.shape, axis)
+    start = time.perf_counter()
+    with (
+        _progress("scoring", max(1, logits.nbytes)) as advance,
+        _output(options, shape, dtype) as out,
+    ):
+        first = next(files.blocks(logits, axis))
+        if files.nbytes(logits, first) <= 2 * files.BLOCK_BYTES:  # not a row that is a block
+            function(logits[first], axis=axis, dtype=dtype)  # compiles what the blocks need
+        prepared = time.perf_counter()
 
-    console = Console(highlight=False, markup=False, emoji=False)
+        def scored(cut: tuple[slice, ...], block: Array) -> None:
+            _keep_rows(shown, logits.shape, axis, cut, block)
+            advance(block.nbytes)
+
+        files.score(logits, axis, reduces, function, out, dtype, scored)
+    seconds = time.perf_counter() - prepared
+
+    console = _console()
     classes = logits.shape[axis]
     rows = logits.size // classes if classes else 0
     moved = logits.nbytes + np.prod(shape, dtype=np.int64) * dtype.itemsize
     console.print(
         f"{options.function} of {name}: {rows:,} rows x {classes:,} classes, {logits.dtype}, in "
-        f"{seconds:.3f} s, {moved / seconds / 1e9:.2f} GB/s (after {prepared:.1f} s of preparation)"
+        f"{seconds:.3f} s, {moved / seconds / 1e9:.2f} GB/s "
+        f"(after {prepared - start:.1f} s of preparation)"
         + (f", written to {options.out}" if options.out else ""),
         soft_wrap=True,
     )
     if rows:
-        _show_rows(console, logits, axis, options)
-    if labels is not None:
-        _report_digits(console, logits, labels, options.temperature)
+        _show_rows(console, shown, options)
 
 
-def _readable(path: Path) -> Array:
+@contextlib.contextmanager
+def _output(
+    options: argparse.Namespace, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Iterator[Array | None]:
+    """The array that becomes OUT.npy, None where none is wanted."""
+    if options.out is None:
+        yield None
+        return
+    name = repr(str(options.out))
     try:
-        logits = files.read_logits(path)
+        with files.new_array(options.out, shape, dtype, options.overwrite) as out:
+            yield out
+    except FileExistsError:
+        raise _Refused(f"cannot write {name}: it exists; --overwrite replaces it") from None
     except OSError as error:
-        raise _Refused(f"cannot read {str(path)!r}: {error.strerror}") from None
-    except ValueError as error:
-        raise _Refused(f"cannot read {str(path)!r}: {error}") from None
-    if logits.ndim == 0:
-        raise _Refused(f"cannot read {str(path)!r}: holds a single number, not rows of logits")
-    return logits
+        raise _Refused(f"cannot write {name}: {error.strerror}") from None
 
 
-def _show_rows(console: Console, logits: Array, axis: int, options: argparse.Namespace) -> None:
-    """A table of the first rows: their most likely classes, or their logsumexp."""
-    others = logits.shape[:axis] + logits.shape[axis + 1 :]
+def _console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _first_rows(shape: tuple[int, ...], axis: int) -> dict[tuple[int, ...], Array]:
+    """The indices of the first rows, with nothing in them yet."""
+    others = shape[:axis] + shape[axis + 1 :]
+    numbers = range(min(_SHOWN_ROWS, math.prod(others)))
+    indices = (np.unravel_index(number, others) if others else () for number in numbers)
+    return {tuple(int(i) for i in index): np.empty(0) for index in indices}
+
+
+def _keep_rows(
+    rows: dict[tuple[int, ...], Array],
+    shape: tuple[int, ...],
+    axis: int,
+    cut: tuple[slice, ...],
+    block: Array,
+) -> None:
+    """Copy those of the rows that are in a block of an array."""
+    others = [range(n)[part] for n, part in zip(shape, cut, strict=True)]
+    del others[axis]
+    for index in rows:
+        if all(i in part for i, part in zip(index, others, strict=True)):
+            place = tuple(part.index(i) for i, part in zip(index, others, strict=True))
+            rows[index] = np.moveaxis(block, axis, -1)[place].copy()
+
+
+def _show_rows(
+    console: Console, rows: dict[tuple[int, ...], Array], options: argparse.Namespace
+) -> None:
+    """A table of rows: their most likely classes, or their logsumexp."""
     reduces = options.function == "logsumexp"
     table = Table("row", "logsumexp" if reduces else f"most likely classes ({options.function})")
-    for number in range(min(_SHOWN_ROWS, math.prod(others))):
-        index = tuple(int(i) for i in np.unravel_index(number, others)) if others else ()
-        row = np.moveaxis(logits, axis, -1)[index]
+    for index, row in rows.items():
         if reduces:
             shown = f"{functions.logsumexp(row):.6g}"
         else:
@@ -196,8 +274,9 @@ def _digits() -> tuple[Array, Array]:
         return data["logits"], data["labels"]
 
 
-def _report_digits(console: Console, logits: Array, labels: Array, temperature: float) -> None:
+def _report_digits(logits: Array, labels: Array, temperature: float) -> None:
     """What the logits are worth, and how exact every probability is."""
+    console = _console()
     probabilities = functions.softmax(logits, axis=-1, temperature=temperature)
     logs = functions.log_softmax(logits, axis=-1, temperature=temperature)
     everyone = np.arange(len(labels))

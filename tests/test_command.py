@@ -80,7 +80,7 @@ def test_blocks_give_what_the_whole_gives(tmp_path, monkeypatch, order, axis):
     for name in ("softmax", "logsumexp"):
         out = tmp_path / "out.npy"
         arguments = ["score", tmp_path / "x.npy", "-o", out, "--function", name, "--axis", axis]
-        assert main([str(a) for a in arguments]) == 0
+        assert main([*map(str, arguments), "--overwrite"]) == 0
         np.testing.assert_array_equal(np.load(out), getattr(fastsoftmax, name)(x, axis=axis))
 
 
@@ -132,7 +132,7 @@ def test_an_empty_file_and_one_row(tmp_path, capsys):
     for shape in [(0, 5), (5, 0), (5,), (1,)]:
         np.save(tmp_path / "x.npy", np.zeros(shape))
         out = tmp_path / "out.npy"
-        assert main(["score", str(tmp_path / "x.npy"), "-o", str(out)]) == 0
+        assert main(["score", str(tmp_path / "x.npy"), "-o", str(out), "--overwrite"]) == 0
         np.testing.assert_array_equal(np.load(out), fastsoftmax.softmax(np.zeros(shape), axis=-1))
 
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_read(tmp_path, capsys):
     out.write_bytes(b"the old one")
 
     def bad(path):
-        line = refused(capsys, "score", path, "-o", out)
+        line = refused(capsys, "score", path, "-o", out, "--overwrite")
         assert str(path) in line
         return line
 
@@ -274,7 +274,7 @@ def test_a_link_is_followed(logits, tmp_path):
     path, x = logits
     (tmp_path / "old.npy").write_bytes(b"the old one")
     (tmp_path / "link.npy").symlink_to(tmp_path / "old.npy")
-    assert main(["score", str(path), "-o", str(tmp_path / "link.npy")]) == 0
+    assert main(["score", str(path), "-o", str(tmp_path / "link.npy"), "--overwrite"]) == 0
     assert (tmp_path / "link.npy").is_symlink()
     np.testing.assert_array_equal(np.load(tmp_path / "old.npy"), fastsoftmax.softmax(x, axis=-1))
 
@@ -301,7 +301,7 @@ def test_a_full_disk_leaves_the_old_file(logits, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
     main(["score", str(path)])  # so that the child finds compiled code
-    result = command("score", path, "-o", out, preexec_fn=no_large_files)
+    result = command("score", path, "-o", out, "--overwrite", preexec_fn=no_large_files)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "cannot write" in result.stderr
@@ -318,7 +318,7 @@ def test_an_interruption_leaves_the_old_file(logits, tmp_path, monkeypatch, caps
         raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "release", interrupt)
-    assert main(["score", str(path), "-o", str(out)]) == 130
+    assert main(["score", str(path), "-o", str(out), "--overwrite"]) == 130
     assert out.read_bytes() == b"the old one"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.npy", "x.npy"]
 
@@ -335,7 +335,8 @@ def test_memory_is_bounded_by_the_block_and_not_by_the_file(tmp_path):
             np.lib.format.write_array_header_1_0(file, header | {"shape": (blocks * 10_000, 1000)})
             for _ in range(blocks):
                 file.write(np.arange(10_000_000, dtype=np.float32).data)
-        arguments = ["score", str(tmp_path / "x.npy"), "-o", str(tmp_path / "out.npy")]
+        out = tmp_path / "out.npy"
+        arguments = ["score", str(tmp_path / "x.npy"), "-o", str(out), "--overwrite"]
         run = subprocess.run(
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
         )
