@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax import arrays, extended
+from fastsoftmax import arrays, containers, extended
 from fastsoftmax.cpu import plan
 
 Axis = int | tuple[int, ...] | None
@@ -225,18 +225,18 @@ def logsumexp(
     >>> float(value), float(sign)
     (1.5413248546129181, -1.0)
     """
-    source = arrays.unwrap(a)
+    source = containers.unwrap(a)
     computed = arrays.floating("logsumexp", source.values)
     weight = None
     if b is not None:
-        weight = arrays.plain("b", b)
+        weight = containers.plain("b", b)
         arrays.floating("b", weight)  # refuses what holds no numbers
         # A Python number takes the array's type, as everywhere in NumPy.
         if type(b) is complex:
             computed = np.result_type(computed, np.complex64)
         elif type(b) not in (bool, int, float):
             computed = arrays.wider(source.values.dtype, weight.dtype)
-        source = arrays.broadcast_source(source, weight)
+        source = containers.broadcast_source(source, weight)
     result = arrays.result_type("logsumexp", computed, dtype)
     computed = arrays.wider(computed, result)
     shape = source.values.shape
@@ -268,11 +268,11 @@ def logsumexp(
     if out is not None:
         logarithm = arrays.into(out, value)
     else:
-        logarithm = arrays.rewrap_reduced(source, value[()], axes, keepdims, mask)
+        logarithm = containers.rewrap_reduced(source, value[()], axes, keepdims, mask)
     if not return_sign:
         return logarithm
     sign = arrays.cast(np.asarray(sign).reshape(final), result)
-    return logarithm, arrays.rewrap_reduced(source, sign[()], axes, keepdims, mask)
+    return logarithm, containers.rewrap_reduced(source, sign[()], axes, keepdims, mask)
 
 
 def _normalized(
@@ -291,7 +291,7 @@ def _normalized(
         small = _small(function, x.dtype, x.shape, axis)
         if small is not None and (out is None or _takes_all(out, x)):
             return small(x, out)
-    source = arrays.unwrap(x)
+    source = containers.unwrap(x)
     computed = arrays.floating(function, source.values)
     result = arrays.result_type(function, computed, dtype)
     computed = arrays.wider(computed, result)
@@ -315,7 +315,7 @@ def _normalized(
         return arrays.into(out, answer)
     if answer.dtype != result:
         answer = arrays.cast(answer, result)
-    return arrays.rewrap(source, answer[()])
+    return containers.rewrap(source, answer[()])
 
 
 @functools.lru_cache(maxsize=1024)
