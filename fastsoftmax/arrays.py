@@ -270,7 +270,11 @@ class Rows:
         if numbers.ndim == 0:  # what broadcast_to would give, ten times faster
             return np.ndarray(shape, numbers.dtype, numbers, strides=(0,) * len(shape))
         numbers = np.broadcast_to(numbers, self._reduced_shape)
-        return numbers.transpose(self._order).reshape(shape)
+        seen = numbers.transpose(self._order).reshape(shape)
+        # Beside columns lie theirs, which are loaded together, or one number serves all.
+        if self.inner > 1 and any(seen.strides) and seen.strides[-1] != seen.itemsize:
+            seen = np.ascontiguousarray(seen)
+        return seen
 
     def _seen_shape(self, *sizes: int) -> tuple[int, ...]:
         return sizes if self.inner == 1 else (*sizes, self.inner)
@@ -341,17 +345,19 @@ def into(out: Array, result: Array) -> Array:
     return out
 
 
-def place_for(rows: Rows, x: Array, out: Array | None, mask: Array | None) -> Array:
-    """Where a kernel is to write a result as large as x: a view of ``out``, or a new array.
+def place_for(rows: Rows, out: Array | None, x: Array, *others: Array | None) -> Array:
+    """Where a kernel is to write its result for ``x``: a view of ``out``, or a new array.
 
     A new one where there is no ``out``, where it has another type or no such view, and where it
-    shares memory with the mask, or with x other than by being x itself.
+    shares memory with what the kernel reads: with ``x`` other than by being it, or with others.
     """
     if out is not None and out.dtype == x.dtype:
         out = out.view(np.ndarray)  # a matrix would stay one
         view = rows.view(out)
-        shared = np.may_share_memory(out, x) and not same_memory(out, x)
-        shared = shared or (mask is not None and np.may_share_memory(out, mask))
+        read = [array for array in (x, *others) if array is not None]
+        if same_memory(view, x):
+            del read[0]
+        shared = any(np.may_share_memory(view, array) for array in read)
         if not shared and np.may_share_memory(view, out):
             return view
     return rows.empty(x.dtype)

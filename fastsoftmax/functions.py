@@ -377,14 +377,10 @@ def _normalized_by_kernel(
     """The result in an array of its own, or in ``out`` where a kernel can write there."""
     rows = arrays.rows_of(values, axes)
     seen = rows.view(values)
-    place = arrays.place_for(rows, values, out, mask)
-    plan.normalized(
-        function,
-        arrays.stored(seen),
-        arrays.stored(place),
-        rows.view_rows(temperature),
-        None if mask is None else rows.view(mask),
-    )
+    numbers = rows.view_rows(temperature)
+    counted = None if mask is None else rows.view(mask)
+    place = arrays.place_for(rows, out, seen, numbers, counted)
+    plan.normalized(function, arrays.stored(seen), arrays.stored(place), numbers, counted)
     return rows.back(place)
 
 

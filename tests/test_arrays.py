@@ -170,6 +170,38 @@ def test_out_that_overlaps_a_mask_or_is_where_the_sum_comes_from():
     np.testing.assert_array_equal(logsumexp(a, axis=(), out=a), a.copy())
 
 
+@pytest.mark.parametrize("function", MAPS)
+@pytest.mark.parametrize("axis", [0, 1, (0, 1)])
+def test_out_that_overlaps_the_temperatures(function, axis):
+    lines = {0: np.s_[-1:], 1: np.s_[:, :1], (0, 1): np.s_[:1, -1:]}[axis]
+    for shape, flip in itertools.product([(20, 3), (3, 20), (9, 70)], [1, -1]):
+        values = np.random.default_rng(0).uniform(0.5, 2, shape)
+        for at in (lines, np.s_[1, 1, ...]):  # a number that is still a view
+            held = values.copy()
+            temperature = held[::flip, ::flip][at]
+            right = function(values, axis=axis, temperature=temperature.copy())
+            got = function(held, axis=axis, temperature=temperature, out=held)
+            np.testing.assert_array_equal(got, right)
+            held[...] = values
+            function(values, axis=axis, temperature=temperature, out=held)
+            np.testing.assert_array_equal(held, right)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "where"])
+@pytest.mark.parametrize("axis", [0, 1, (), None])
+def test_out_that_overlaps_what_is_summed(name, axis):
+    memory = np.zeros((6, 6))
+    values = np.random.default_rng(0).uniform(-2, 2, (6, 6))
+    inputs = {"a": values.copy(), "b": values[::-1].copy(), "where": values < 1}
+    shared = memory if name != "where" else memory.view(bool)[:, ::8]
+    shared[...] = inputs[name]
+    right, signs = logsumexp(axis=axis, return_sign=True, **inputs)
+    out = memory.ravel()[-right.size :].reshape(right.shape)
+    _, sign = logsumexp(axis=axis, return_sign=True, out=out, **{**inputs, name: shared})
+    np.testing.assert_array_equal(out, right)
+    np.testing.assert_array_equal(sign, signs)
+
+
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_out_that_is_a_subclass():
     x = np.random.default_rng(0).standard_normal((20, 30))
@@ -373,6 +405,22 @@ def test_a_wrong_mask(function):
 def test_a_wrong_temperature(function, temperature, error, words):
     with pytest.raises(error, match=words):
         function(np.zeros((2, 3)), axis=1, temperature=temperature)
+
+
+@pytest.mark.parametrize("function", MAPS)
+@pytest.mark.parametrize(("shape", "axis"), [((20, 3), 0), ((20, 3), 1), ((4, 5, 6), 1)])
+def test_temperatures_of_every_layout(function, shape, axis):
+    x = np.random.default_rng(0).standard_normal(shape)
+    kept = tuple(1 if i == axis else size for i, size in enumerate(shape))
+    memory = np.random.default_rng(1).uniform(0.5, 2, [3 * size for size in kept])
+    for step in (1, 2, -1, -2):
+        spread = memory[(np.s_[::step],) * len(shape)][tuple(map(slice, kept))]
+        for alike in itertools.product([False, True], repeat=len(shape)):
+            one = spread[tuple(slice(1) if same else slice(None) for same in alike)]
+            right = function(x, axis=axis, temperature=np.broadcast_to(one, kept).copy())
+            for temperature in (one, np.broadcast_to(one, kept), np.asfortranarray(one)):
+                got = function(x, axis=axis, temperature=temperature)
+                np.testing.assert_array_equal(got, right)
 
 
 def test_wrong_weights():
