@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax.containers import Source, plain
-
 Array = np.ndarray[Any, Any]
 
 _KERNEL_TYPES = {"float16", "bfloat16", "float32", "float64"}
@@ -126,26 +124,24 @@ def broadcast(name: str, array: Array, shape: tuple[int, ...]) -> Array:
         ) from None
 
 
-def present(where: Any, source: Source) -> Array | None:
+def present(where: Array | None, own: Array | None, shape: tuple[int, ...]) -> Array | None:
     """Which elements count, in the input's shape: ``where`` and the input's own mask."""
-    if where is None or where is True:
-        return source.present
-    mask = plain("where", where)
-    if mask.dtype != np.bool_:
-        raise TypeError(f"where must be boolean, got an array of {mask.dtype!r}")
-    mask = broadcast("where", mask, source.values.shape)
-    return mask if source.present is None else mask & source.present
+    if where is None:
+        return own
+    if where.dtype != np.bool_:
+        raise TypeError(f"where must be boolean, got an array of {where.dtype!r}")
+    where = broadcast("where", where, shape)
+    return where if own is None else where & own
 
 
-def temperatures(temperature: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+def temperatures(temperature: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
     """The temperature of each row as float64: one number, or what broadcasts over the rows."""
-    if type(temperature) is float and temperature >= 0:
-        return np.array(temperature)
-    array = plain("temperature", temperature)
-    if array.dtype.kind not in "biuf" and not has_kernel(array.dtype):
-        raise TypeError(f"temperature must be real, got {temperature!r}")
-    array = cast(array, np.dtype(np.float64))
-    if array.size and not array.min() >= 0:  # one reading of a million temperatures, not three
+    if temperature.dtype.kind not in "biuf" and not has_kernel(temperature.dtype):
+        got = f"an array of {temperature.dtype!r}" if temperature.ndim else repr(temperature.item())
+        raise TypeError(f"temperature must be real, got {got}")
+    array = cast(temperature, np.dtype(np.float64))
+    coldest = array.min(initial=np.inf) if array.ndim else array.item()
+    if not coldest >= 0:  # one reading of a million temperatures, not three
         value = array[~(array >= 0)].flat[0]
         raise ValueError(f"temperature must not be negative or NaN, got {value}")
     return broadcast("temperature", array, reduced_shape(shape, axes)) if array.ndim else array
@@ -334,8 +330,11 @@ def same_memory(a: Array, b: Array) -> bool:
 
 def cast(array: Array, dtype: np.dtype[Any]) -> Array:
     """The array in another type; what is beyond its range becomes infinite."""
+    array = np.asarray(array)
+    if array.dtype == dtype:
+        return array
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return np.asarray(array).astype(dtype, copy=False)
+        return array.astype(dtype)
 
 
 def into(out: Array, result: Array) -> Array:
