@@ -94,8 +94,8 @@ def _type(x: Any) -> str:
 
 def _is(x: Any, module: str, *names: str) -> bool:
     """Whether x is of one of these classes, without importing their module."""
-    loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(x, tuple(getattr(loaded, name) for name in names))
+    loaded = sys.modules.get(module)  # another thread may be importing it
+    return isinstance(x, tuple(getattr(loaded, name, ()) for name in names))
 
 
 # --- labels -----------------------------------------------------------------------------------
@@ -127,6 +127,9 @@ def _aligned(
             f"{name} is a {_type(argument)} and {source.name} a {_type(source.original)}, whose "
             f"labels cannot be matched: pass {name}.to_numpy()"
         )
+    for each, labels, values in ((name, theirs, array), (source.name, ours, source.values)):
+        if len(labels) != values.ndim:
+            raise ValueError(f"{each} must not have a dimension twice beside labels")
     if _is(argument, "pandas", "Series") and _is(source.original, "pandas", "DataFrame"):
         # It goes along the columns, as in arithmetic, but where only rows are left.
         theirs = {"index" if reduced == (1,) else "columns": argument.index}

@@ -1,6 +1,8 @@
 """Masked arrays, pandas and xarray objects: what goes in, and what comes out."""
 
 import itertools
+import sys
+import types
 
 import numpy as np
 import pandas
@@ -271,6 +273,21 @@ def test_labels_of_every_kind():
         same(softmax(x, 1, where=mask.iloc[::-1]), softmax(x, 1, where=mask.to_numpy()))
     with pytest.raises(ValueError, match="where lacks labels"):
         softmax(FRAME.set_axis(days), where=(FRAME > 0).set_axis(days.astype(str)))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate dimension names")
+def test_a_dimension_that_is_there_twice():
+    twice = xarray.DataArray(np.eye(3), dims=("r", "r"))
+    once = xarray.DataArray(np.ones(3), dims="r")
+    for x, where, name in ((twice, once, "x"), (once, twice, "where"), (twice, twice, "where")):
+        with pytest.raises(ValueError, match=f"{name} must not have a dimension twice"):
+            softmax(x, where=where > 0)
+
+
+@pytest.mark.parametrize("package", ["pandas", "xarray"])
+def test_packages_that_another_thread_is_importing(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+    np.testing.assert_array_equal(softmax([1.0, 1.0], where=[True, True]), [0.5, 0.5])
 
 
 def test_labels_of_two_kinds():
