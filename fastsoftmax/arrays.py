@@ -11,8 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -84,77 +83,6 @@ def result_type(function: str, computed: np.dtype[Any], dtype: Any) -> np.dtype[
     return wanted.newbyteorder("=")
 
 
-# --- labels and masks -------------------------------------------------------------------------
-
-
-class Source(NamedTuple):
-    """A caller's input: its values, which of them count (None: all), and what it was."""
-
-    values: Array
-    present: Array | None
-    original: Any
-
-
-def unwrap(x: Any) -> Source:
-    """The values of an array, a list, a masked array, or a pandas or xarray object."""
-    if type(x) is np.ndarray:
-        return Source(x, None, x)
-    if isinstance(x, np.ma.MaskedArray):
-        return Source(x.data.view(np.ndarray), ~np.ma.getmaskarray(x), x)
-    return Source(_array("the logits", x), None, x)
-
-
-def _array(name: str, argument: Any) -> Array:
-    try:
-        return np.asarray(argument)
-    except ValueError as error:  # lists of different lengths, mostly
-        raise ValueError(f"{name} must be an array or make one: {error}") from error
-
-
-def _is(x: Any, module: str, *names: str) -> bool:
-    """Whether x is of one of these classes, without importing their module."""
-    loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(x, tuple(getattr(loaded, name) for name in names))
-
-
-def rewrap(source: Source, result: Any) -> Any:
-    """A result of the input's shape, as what the input was."""
-    x = source.original
-    if type(x) is np.ndarray:
-        return result
-    if isinstance(x, np.ma.MaskedArray):
-        return np.ma.MaskedArray(result, mask=np.ma.getmaskarray(x).copy())
-    if _is(x, "pandas", "Series"):
-        return type(x)(result, index=x.index, name=x.name)
-    if _is(x, "pandas", "DataFrame"):
-        return type(x)(result, index=x.index, columns=x.columns)
-    if _is(x, "xarray", "DataArray"):
-        return x.copy(data=result)
-    return result
-
-
-def rewrap_reduced(
-    source: Source, result: Any, axes: tuple[int, ...], keepdims: bool, present: Array | None
-) -> Any:
-    """A result that lost ``axes``, as what the input was; a masked row had nothing present."""
-    x = source.original
-    if isinstance(x, np.ma.MaskedArray) and present is not None:
-        absent = ~present.any(axis=axes, keepdims=keepdims)
-        if np.ndim(result) == 0:
-            return np.ma.masked if absent else result
-        return np.ma.MaskedArray(result, mask=absent)
-    if keepdims or np.ndim(result) == 0:
-        return result
-    if _is(x, "pandas", "DataFrame"):
-        if result.ndim == 2:
-            return type(x)(result, index=x.index, columns=x.columns)
-        index = x.columns if axes == (0,) else x.index
-        return sys.modules["pandas"].Series(result, index=index)
-    if _is(x, "xarray", "DataArray"):
-        return x.isel({x.dims[axis]: 0 for axis in axes}, drop=True).copy(data=result)
-    return result
-
-
 # --- axes, masks, temperatures, out ---------------------------------------------------------------
 
 
@@ -196,54 +124,24 @@ def broadcast(name: str, array: Array, shape: tuple[int, ...]) -> Array:
         ) from None
 
 
-def broadcast_source(source: Source, other: Array) -> Source:
-    """The input in the shape that it and ``b`` have together."""
-    try:
-        shape = np.broadcast_shapes(source.values.shape, other.shape)
-    except ValueError:
-        raise ValueError(
-            f"b of shape {other.shape} does not broadcast with a of shape {source.values.shape}"
-        ) from None
-    if shape == source.values.shape:
-        return source
-    values = np.broadcast_to(source.values, shape)
-    mask = None if source.present is None else np.broadcast_to(source.present, shape)
-    return Source(values, mask, values if mask is None else np.ma.MaskedArray(values, ~mask))
-
-
-def plain(name: str, argument: Any) -> Array:
-    """An argument as an array; a mask of its own, which would be lost, is refused."""
-    if isinstance(argument, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: fill it, or mask the logits")
-    if type(argument) is int and not -(2**63) <= argument < 2**64:  # NumPy would make an object
-        try:
-            argument = float(argument)
-        except OverflowError:
-            bits = argument.bit_length()
-            raise ValueError(f"{name} must be a float64, got an integer of {bits} bits") from None
-    return _array(name, argument)
-
-
-def present(where: Any, source: Source) -> Array | None:
+def present(where: Array | None, own: Array | None, shape: tuple[int, ...]) -> Array | None:
     """Which elements count, in the input's shape: ``where`` and the input's own mask."""
-    if where is None or where is True:
-        return source.present
-    mask = plain("where", where)
-    if mask.dtype != np.bool_:
-        raise TypeError(f"where must be boolean, got an array of {mask.dtype!r}")
-    mask = broadcast("where", mask, source.values.shape)
-    return mask if source.present is None else mask & source.present
+    if where is None:
+        return own
+    if where.dtype != np.bool_:
+        raise TypeError(f"where must be boolean, got an array of {where.dtype!r}")
+    where = broadcast("where", where, shape)
+    return where if own is None else where & own
 
 
-def temperatures(temperature: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+def temperatures(temperature: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
     """The temperature of each row as float64: one number, or what broadcasts over the rows."""
-    if type(temperature) is float and temperature >= 0:
-        return np.array(temperature)
-    array = plain("temperature", temperature)
-    if array.dtype.kind not in "biuf" and not has_kernel(array.dtype):
-        raise TypeError(f"temperature must be real, got {temperature!r}")
-    array = cast(array, np.dtype(np.float64))
-    if array.size and not array.min() >= 0:  # one reading of a million temperatures, not three
+    if temperature.dtype.kind not in "biuf" and not has_kernel(temperature.dtype):
+        got = f"an array of {temperature.dtype!r}" if temperature.ndim else repr(temperature.item())
+        raise TypeError(f"temperature must be real, got {got}")
+    array = cast(temperature, np.dtype(np.float64))
+    coldest = array.min(initial=np.inf) if array.ndim else array.item()
+    if not coldest >= 0:  # one reading of a million temperatures, not three
         value = array[~(array >= 0)].flat[0]
         raise ValueError(f"temperature must not be negative or NaN, got {value}")
     return broadcast("temperature", array, reduced_shape(shape, axes)) if array.ndim else array
@@ -368,7 +266,11 @@ class Rows:
         if numbers.ndim == 0:  # what broadcast_to would give, ten times faster
             return np.ndarray(shape, numbers.dtype, numbers, strides=(0,) * len(shape))
         numbers = np.broadcast_to(numbers, self._reduced_shape)
-        return numbers.transpose(self._order).reshape(shape)
+        seen = numbers.transpose(self._order).reshape(shape)
+        # Beside columns lie theirs, which are loaded together, or one number serves all.
+        if self.inner > 1 and any(seen.strides) and seen.strides[-1] != seen.itemsize:
+            seen = np.ascontiguousarray(seen)
+        return seen
 
     def _seen_shape(self, *sizes: int) -> tuple[int, ...]:
         return sizes if self.inner == 1 else (*sizes, self.inner)
@@ -428,8 +330,11 @@ def same_memory(a: Array, b: Array) -> bool:
 
 def cast(array: Array, dtype: np.dtype[Any]) -> Array:
     """The array in another type; what is beyond its range becomes infinite."""
+    array = np.asarray(array)
+    if array.dtype == dtype:
+        return array
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return np.asarray(array).astype(dtype, copy=False)
+        return array.astype(dtype)
 
 
 def into(out: Array, result: Array) -> Array:
@@ -439,17 +344,19 @@ def into(out: Array, result: Array) -> Array:
     return out
 
 
-def place_for(rows: Rows, x: Array, out: Array | None, mask: Array | None) -> Array:
-    """Where a kernel is to write a result as large as x: a view of ``out``, or a new array.
+def place_for(rows: Rows, out: Array | None, x: Array, *others: Array | None) -> Array:
+    """Where a kernel is to write its result for ``x``: a view of ``out``, or a new array.
 
     A new one where there is no ``out``, where it has another type or no such view, and where it
-    shares memory with the mask, or with x other than by being x itself.
+    shares memory with what the kernel reads: with ``x`` other than by being it, or with others.
     """
     if out is not None and out.dtype == x.dtype:
         out = out.view(np.ndarray)  # a matrix would stay one
         view = rows.view(out)
-        shared = np.may_share_memory(out, x) and not same_memory(out, x)
-        shared = shared or (mask is not None and np.may_share_memory(out, mask))
+        read = [array for array in (x, *others) if array is not None]
+        if same_memory(view, x):
+            del read[0]
+        shared = any(np.may_share_memory(view, array) for array in read)
         if not shared and np.may_share_memory(view, out):
             return view
     return rows.empty(x.dtype)

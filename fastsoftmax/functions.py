@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax import arrays, extended
+from fastsoftmax import arrays, containers, extended
 from fastsoftmax.cpu import plan
 
 Axis = int | tuple[int, ...] | None
@@ -39,11 +39,14 @@ def softmax(
     out : ndarray, optional
         Where the result is written; it is returned. ``out is x`` works in place.
     where : array_like of bool, optional
-        Broadcasts to ``x``. Elements left out count as absent, and their result is 0.
+        Broadcasts to ``x``. Elements left out count as absent, and their result is 0. Beside
+        a pandas or xarray ``x``, a mask with labels is matched by label, as in arithmetic (a
+        Series with a DataFrame's columns); both have the same labels, in any order.
     temperature : float or array_like
         The logits are divided by it. An array broadcasts over the rows, that is to the shape
         of ``logsumexp(x, axis, keepdims=True)``. 0 is the limit, where the largest logits
-        share; infinity gives the uniform distribution over those that are not -inf.
+        share; infinity gives the uniform distribution over those that are not -inf. Labels are
+        matched as for ``where``; a Series has those of the DataFrame's rows for ``axis=1``.
     dtype : dtype, optional
         The result's type; the arithmetic is done in the wider of it and x's.
 
@@ -56,11 +59,12 @@ def softmax(
     Raises
     ------
     TypeError
-        For arrays of objects, strings or dates; a ``where`` that is not boolean; an ``out``
-        or a ``dtype`` that cannot hold the result.
+        For arrays of objects, strings or dates; sparse arrays, and tensors that are not on the
+        host or require gradients; a ``where`` that is not boolean; an ``out`` or a ``dtype``
+        that cannot hold the result.
     ValueError
         For an ``axis`` out of bounds (`numpy.exceptions.AxisError`) or given twice; a shape
-        that does not fit; a read-only ``out``; a ``temperature`` that is negative or NaN.
+        or labels that do not fit; a read-only ``out``; a ``temperature`` that is negative or NaN.
 
     Notes
     -----
@@ -116,11 +120,14 @@ def log_softmax(
     out : ndarray, optional
         Where the result is written; it is returned. ``out is x`` works in place.
     where : array_like of bool, optional
-        Broadcasts to ``x``. Elements left out count as absent, and their result is -inf.
+        Broadcasts to ``x``. Elements left out count as absent, and their result is -inf. Beside
+        a pandas or xarray ``x``, a mask with labels is matched by label, as in arithmetic (a
+        Series with a DataFrame's columns); both have the same labels, in any order.
     temperature : float or array_like
         The logits are divided by it. An array broadcasts over the rows, that is to the shape
         of ``logsumexp(x, axis, keepdims=True)``. 0 is the limit, where the largest logits
-        share; infinity gives the uniform distribution over those that are not -inf.
+        share; infinity gives the uniform distribution over those that are not -inf. Labels are
+        matched as for ``where``; a Series has those of the DataFrame's rows for ``axis=1``.
     dtype : dtype, optional
         The result's type; the arithmetic is done in the wider of it and x's.
 
@@ -134,11 +141,12 @@ def log_softmax(
     Raises
     ------
     TypeError
-        For arrays of objects, strings or dates; a ``where`` that is not boolean; an ``out``
-        or a ``dtype`` that cannot hold the result.
+        For arrays of objects, strings or dates; sparse arrays, and tensors that are not on the
+        host or require gradients; a ``where`` that is not boolean; an ``out`` or a ``dtype``
+        that cannot hold the result.
     ValueError
         For an ``axis`` out of bounds (`numpy.exceptions.AxisError`) or given twice; a shape
-        that does not fit; a read-only ``out``; a ``temperature`` that is negative or NaN.
+        or labels that do not fit; a read-only ``out``; a ``temperature`` that is negative or NaN.
 
     Notes
     -----
@@ -181,7 +189,7 @@ def logsumexp(
         What is summed: along these axes together, or the whole array (None).
     b : array_like, optional
         Weights, which broadcast with ``a``; they may be negative. Where one is 0, the element
-        is absent, whatever it is.
+        is absent, whatever it is. Labels are matched as for ``where``.
     keepdims : bool
         Keep the summed axes, with length 1.
     return_sign : bool
@@ -190,7 +198,9 @@ def logsumexp(
     out : ndarray, optional
         Where the (first) result is written; it is returned.
     where : array_like of bool, optional
-        Broadcasts to ``a``. Elements left out count as absent.
+        Broadcasts to ``a``. Elements left out count as absent. Beside a pandas or xarray ``a``,
+        a mask with labels is matched by label, as in arithmetic (a Series with a DataFrame's
+        columns); both have the same labels, in any order.
     dtype : dtype, optional
         The result's type; the arithmetic is done in the wider of it and a's.
 
@@ -227,23 +237,24 @@ def logsumexp(
     >>> float(value), float(sign)
     (1.5413248546129181, -1.0)
     """
-    source = arrays.unwrap(a)
+    source = containers.unwrap("a", a)
     computed = arrays.floating("logsumexp", source.values)
+    counted = containers.mask(where, source)
     weight = None
     if b is not None:
-        weight = arrays.plain("b", b)
+        weight = containers.operand("b", b, source)
         arrays.floating("b", weight)  # refuses what holds no numbers
         # A Python number takes the array's type, as everywhere in NumPy.
         if type(b) is complex:
             computed = np.result_type(computed, np.complex64)
         elif type(b) not in (bool, int, float):
             computed = arrays.wider(source.values.dtype, weight.dtype)
-        source = arrays.broadcast_source(source, weight)
+        source = containers.broadcast_source(source, weight)
     result = arrays.result_type("logsumexp", computed, dtype)
     computed = arrays.wider(computed, result)
     shape = source.values.shape
     axes = arrays.normalized_axes(len(shape), axis)
-    mask = arrays.present(where, source)
+    mask = arrays.present(counted, source.present, shape)
     kept = arrays.reduced_shape(shape, axes)
     final = kept if keepdims else tuple(n for i, n in enumerate(shape) if i not in axes)
     if out is not None:
@@ -270,11 +281,11 @@ def logsumexp(
     if out is not None:
         logarithm = arrays.into(out, value)
     else:
-        logarithm = arrays.rewrap_reduced(source, value[()], axes, keepdims, mask)
+        logarithm = containers.rewrap_reduced(source, value[()], axes, keepdims, mask)
     if not return_sign:
         return logarithm
     sign = arrays.cast(np.asarray(sign).reshape(final), result)
-    return logarithm, arrays.rewrap_reduced(source, sign[()], axes, keepdims, mask)
+    return logarithm, containers.rewrap_reduced(source, sign[()], axes, keepdims, mask)
 
 
 def _normalized(
@@ -293,13 +304,14 @@ def _normalized(
         small = _small(function, x.dtype, x.shape, axis)
         if small is not None and (out is None or _takes_all(out, x)):
             return small(x, out)
-    source = arrays.unwrap(x)
+    source = containers.unwrap("x", x)
     computed = arrays.floating(function, source.values)
     result = arrays.result_type(function, computed, dtype)
     computed = arrays.wider(computed, result)
     shape = source.values.shape
     axes = arrays.normalized_axes(len(shape), axis)
-    mask = arrays.present(where, source)
+    mask = arrays.present(containers.mask(where, source), source.present, shape)
+    temperature = containers.operand("temperature", temperature, source, axes)
     temperature = arrays.temperatures(temperature, shape, axes)
     if out is not None:
         arrays.check_out(out, shape, result, dtype)
@@ -317,7 +329,7 @@ def _normalized(
         return arrays.into(out, answer)
     if answer.dtype != result:
         answer = arrays.cast(answer, result)
-    return arrays.rewrap(source, answer[()])
+    return containers.rewrap(source, answer[()])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -379,14 +391,10 @@ def _normalized_by_kernel(
     """The result in an array of its own, or in ``out`` where a kernel can write there."""
     rows = arrays.rows_of(values, axes)
     seen = rows.view(values)
-    place = arrays.place_for(rows, values, out, mask)
-    plan.normalized(
-        function,
-        arrays.stored(seen),
-        arrays.stored(place),
-        rows.view_rows(temperature),
-        None if mask is None else rows.view(mask),
-    )
+    numbers = rows.view_rows(temperature)
+    counted = None if mask is None else rows.view(mask)
+    place = arrays.place_for(rows, out, seen, numbers, counted)
+    plan.normalized(function, arrays.stored(seen), arrays.stored(place), numbers, counted)
     return rows.back(place)
 
 
