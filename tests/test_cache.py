@@ -179,7 +179,6 @@ def test_the_directory_is_named_by_all_that_code_depends_on(monkeypatch):
     seen = set()
 
     def note():
-        cache._fingerprint.cache_clear()
         seen.add(cache.cache_directory().name)
 
     note()
@@ -196,7 +195,6 @@ def test_the_directory_is_named_by_all_that_code_depends_on(monkeypatch):
             patch.setattr(codegen, "magic_tuple", lambda self, magic=magic: magic)
             note()
     assert len(seen) == 8
-    cache._fingerprint.cache_clear()
 
 
 def test_processes_that_start_at_once_on_an_empty_cache(tmp_path):
