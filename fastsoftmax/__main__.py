@@ -1,6 +1,18 @@
-"""`python -m fastsoftmax`: the command line."""
+"""`python -m fastsoftmax`, or `fastsoftmax`: the command line."""
 
-from fastsoftmax.command import main
+import sys
+
+
+def main() -> int:
+    """As `command.main`, from where NumPy and Numba are not loaded yet: 130 for Ctrl-C here too."""
+    try:
+        from fastsoftmax import command
+
+        return command.main()
+    except KeyboardInterrupt:
+        print("fastsoftmax: interrupted", file=sys.stderr)
+        return 130
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -24,6 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fastsoftmax import __version__, arrays, files, functions
+from fastsoftmax.cpu import plan
 
 Array = np.ndarray[Any, Any]
 
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _parser().parse_args(arguments)
             options.command(options)
             sys.stdout.flush()
-    except (_Refused, files.Unreadable) as refusal:
+    except (_Refused, files.Unreadable, plan.Unavailable) as refusal:
         print(f"fastsoftmax: {refusal}", file=sys.stderr)
         return 2
     except MemoryError as error:
@@ -327,11 +328,14 @@ def _info(options: argparse.Namespace) -> None:
     import llvmlite
     import numba
 
-    from fastsoftmax.cpu import cache, plan, threads
+    from fastsoftmax.cpu import cache, threads
 
     name, width = plan.cpu()
-    directory = cache.cache_directory()
-    kept = len(list(directory.glob("*.bin"))) if directory.is_dir() else 0
+    try:
+        directory = cache.cache_directory()
+        kept = f"{directory} ({len(list(directory.glob('*.bin')))} files; "
+    except FileNotFoundError as error:
+        kept = f"none: {error.strerror} ("
     lines = {
         "fastsoftmax": __version__,
         "Python": f"{platform.python_version()} ({platform.machine()}, {platform.system()})",
@@ -339,7 +343,7 @@ def _info(options: argparse.Namespace) -> None:
         "Numba": f"{numba.__version__} (llvmlite {llvmlite.__version__})",
         "CPU": f"{name}, vectors of {width} bits",
         "threads": f"{threads.number()}, of our own: no threading layer of Numba's is started",
-        "cache": f"{directory} ({kept} files; {len(plan.all_variants())} kernels are possible)",
+        "cache": f"{kept}{len(plan.all_variants())} kernels are possible)",
         "CUDA": "no: this version has no CUDA target",
     }
     for key, value in lines.items():
@@ -347,8 +351,12 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _warmup(options: argparse.Namespace) -> None:
-    from fastsoftmax.cpu import cache, plan
+    from fastsoftmax.cpu import cache
 
+    try:
+        directory = cache.cache_directory()
+    except FileNotFoundError as error:
+        raise _Refused(f"no code can be kept: {error.strerror}") from None
     variants = plan.common_variants()
     start = time.perf_counter()
     with _progress("compiling", len(variants)) as advance:
@@ -356,4 +364,4 @@ def _warmup(options: argparse.Namespace) -> None:
             plan.compile_variant(variant)
             advance(1)
     seconds = time.perf_counter() - start
-    print(f"{len(variants)} kernels ready in {seconds:.1f} s, kept in {cache.cache_directory()}")
+    print(f"{len(variants)} kernels ready in {seconds:.1f} s, kept in {directory}")

@@ -1,6 +1,8 @@
 """Importing, compiling, and where the compiled code is kept."""
 
+import compileall
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -31,7 +33,7 @@ def entries(directory):
 def test_importing_compiles_nothing_and_starts_no_thread(tmp_path):
     program = """
 import threading
-import fastsoftmax
+from fastsoftmax import softmax
 from numba.np.ufunc import parallel
 from fastsoftmax.cpu import jit, columns, long, rows, short
 assert threading.active_count() == 1
@@ -50,7 +52,7 @@ import time
 start = time.perf_counter()
 import numba.extending, numba.core.typing.templates
 between = time.perf_counter()
-import fastsoftmax
+from fastsoftmax import softmax
 print((time.perf_counter() - between) / (between - start))
 """
     ratios = sorted(float(run(program).stdout) for _ in range(5))
@@ -142,10 +144,162 @@ def test_the_cache_directory_without_numbas_setting(tmp_path):
     assert run(program, **env).stdout.startswith(str(tmp_path / ".cache" / "fastsoftmax"))
 
 
-def test_without_a_home(tmp_path):
-    program = "import os; os.environ.pop('HOME', None); os.environ.pop('XDG_CACHE_HOME', None)\n"
-    program += "os.environ.pop('NUMBA_CACHE_DIR', None)\n" + SOFTMAX
-    assert run(program, tmp_path, HOME=str(tmp_path)).stdout.strip() == ANSWER
+class Compiled:
+    """What Store needs of code: this can be kept, and is not run."""
+
+    def _reduce(self):
+        return "code", ()
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Where one file is kept, in a directory that is empty before."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "base"))
+    monkeypatch.setattr(cache, "_warned", False)
+    monkeypatch.setattr(cache.CompileResult, "_rebuild", lambda context, *code: code)
+    return cache.Store("kernel")
+
+
+def test_without_a_home_nothing_is_kept(store, tmp_path, monkeypatch):
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: str(path))  # as without a passwd entry
+    monkeypatch.chdir(tmp_path)
+    assert store.load(1) is None
+    with pytest.warns(RuntimeWarning, match="no home directory"):
+        store.save_overload(1, Compiled())
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    with pytest.raises(FileNotFoundError):
+        cache.cache_directory()
+
+
+def test_directories_and_files_are_this_users_alone(store, tmp_path):
+    before = os.umask(0)
+    try:
+        store.save_overload(1, Compiled())
+    finally:
+        os.umask(before)
+    assert store.load(1) == ("code", ())
+    for path in (tmp_path / "base").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
+@pytest.mark.parametrize("place", ["fastsoftmax", "fastsoftmax/*", "fastsoftmax/*/*"])
+@pytest.mark.parametrize("how", ["belongs to another user", "others may write"])
+def test_what_others_may_have_written_is_not_read(store, tmp_path, monkeypatch, place, how):
+    store.save_overload(1, Compiled())
+    (path,) = (tmp_path / "base").glob(place)
+    if how == "others may write":
+        path.chmod(path.stat().st_mode | 0o020)
+    elif os.geteuid() == 0:
+        os.chown(path, 65534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.warns(RuntimeWarning, match=how):
+        assert store.load(1) is None
+    others = sorted((tmp_path / "base").rglob("*"))
+    store.save_overload(2, Compiled())  # warns no more
+    if path.is_dir():
+        assert sorted((tmp_path / "base").rglob("*")) == others
+
+
+def test_a_link_in_place_of_the_directory_is_not_followed(store, tmp_path):
+    (tmp_path / "elsewhere").mkdir(0o700)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "fastsoftmax").symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(RuntimeWarning, match="not a directory"):
+        store.save_overload(1, Compiled())
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_directories_that_no_process_has_used_for_a_month_are_removed(store, tmp_path, monkeypatch):
+    parent = tmp_path / "base" / "fastsoftmax"
+    now = cache.time.time()
+
+    def other(name, days, *files):
+        (parent / name).mkdir(0o700, parents=True)
+        for file in files:
+            (parent / name / file).touch()
+        os.utime(parent / name, times=(now - days * 86400,) * 2)
+
+    parent.mkdir(0o700, parents=True)
+    other("a" * 24, 31, "kernel.bin", ".kernel.bin.x.part")
+    other("b" * 24, 29, "kernel.bin")
+    other("c" * 24, 31, "somebody's notes")
+    other("not ours", 31, "kernel.bin")
+    store.save_overload(1, Compiled())
+    mine = cache.cache_directory().name
+    left = {"b" * 24, "c" * 24, "not ours", mine}
+    assert {place.name for place in parent.iterdir()} == left
+    # Using a directory is noted in its time.
+    os.utime(parent / mine, times=(0, 0))
+    cache._stamp.cache_clear()
+    assert store.load(1) == ("code", ())
+    assert (parent / mine).stat().st_mtime > now - 60
+
+
+def test_where_warnings_are_errors_an_unwritable_cache_stops_nothing(store, tmp_path, capsys):
+    (tmp_path / "base").write_text("in the way of a directory")  # pytest makes warnings errors
+    assert store.load(1) is None
+    store.save_overload(1, Compiled())
+    store.save_overload(2, Compiled())
+    assert capsys.readouterr().err.count("RuntimeWarning") == 1
+
+
+NAME = "from fastsoftmax.cpu.cache import cache_directory; print(cache_directory().name)"
+
+
+def copied(directory):
+    shutil.copytree(
+        Path(fastsoftmax.__file__).parent,
+        directory / "fastsoftmax",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    return directory / "fastsoftmax"
+
+
+@pytest.mark.parametrize("kind", ["zip", "pyc"])
+def test_versions_without_source_files_have_names_of_their_own(tmp_path, kind):
+    package = copied(tmp_path / "site")
+    names = set()
+    for version in ("1", "2", "2"):
+        sizes = package / "cpu" / "sizes.py"
+        sizes.write_text(sizes.read_text().partition("VERSION")[0] + f"VERSION = {version}\n")
+        place = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        if kind == "zip":
+            place = shutil.make_archive(place, "zip", package.parent)
+        else:
+            shutil.copytree(package.parent, place)
+            by_hash = py_compile.PycInvalidationMode.CHECKED_HASH  # not by the time of writing
+            compileall.compile_dir(
+                place, stripdir=place, quiet=1, legacy=True, invalidation_mode=by_hash
+            )
+            for source in place.rglob("*.py"):
+                source.unlink()
+        names.add(run(NAME, tmp_path, tmp_path, PYTHONPATH=str(place)).stdout)
+    assert len(names) == 2
+
+
+def test_a_process_that_outlives_an_upgrade_keeps_nothing_under_the_new_name(tmp_path):
+    package = copied(tmp_path / "site")
+    program = f"""
+from pathlib import Path
+from fastsoftmax import softmax
+from fastsoftmax.cpu.cache import cache_directory
+before = cache_directory()
+launch = Path({str(package)!r}, "cpu", "launch.py")
+launch.write_text(launch.read_text() + "# another version")
+assert cache_directory() == before
+try:
+    softmax([3.0, 1.0, 0.2])
+except RuntimeError as error:
+    print(error)
+"""
+    result = run(program, tmp_path / "cache", package.parent)
+    assert "start the process again" in result.stdout
+    assert entries(tmp_path / "cache") == []
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
@@ -179,7 +333,6 @@ def test_the_directory_is_named_by_all_that_code_depends_on(monkeypatch):
     seen = set()
 
     def note():
-        cache._fingerprint.cache_clear()
         seen.add(cache.cache_directory().name)
 
     note()
@@ -195,8 +348,12 @@ def test_the_directory_is_named_by_all_that_code_depends_on(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(codegen, "magic_tuple", lambda self, magic=magic: magic)
             note()
-    assert len(seen) == 8
-    cache._fingerprint.cache_clear()
+    for setting in cache._SETTINGS:
+        assert hasattr(cache.numba.config, setting)
+        with monkeypatch.context() as patch:
+            patch.setattr(cache.numba.config, setting, "another")
+            note()
+    assert len(seen) == 8 + len(cache._SETTINGS)
 
 
 def test_processes_that_start_at_once_on_an_empty_cache(tmp_path):

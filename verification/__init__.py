@@ -1,17 +1,6 @@
 """What any softmax gets right and wrong, with evidence: ``python -m verification``."""
 
-try:
-    from verification.results import Finding, Report, Result, SubjectReport, from_json, to_json
-    from verification.runs import measure, repeat, verify
-except ModuleNotFoundError as error:
-    _missing = error.name
-
-    # The command line goes on, to say this in one line.
-    def __getattr__(name: str) -> object:
-        if name not in __all__:
-            raise AttributeError(name)
-        raise ImportError(f"verification needs {_missing}: python -m pip install '.[verify]'")
-
+from typing import TYPE_CHECKING
 
 __all__ = [
     "Finding",
@@ -24,3 +13,27 @@ __all__ = [
     "to_json",
     "verify",
 ]
+
+if TYPE_CHECKING:
+    from verification.results import Finding, Report, Result, SubjectReport, from_json, to_json
+    from verification.runs import measure, repeat, verify
+else:
+
+    def __getattr__(name: str) -> object:
+        """All is loaded when a name is first asked for.
+
+        So the command line, of which this is imported first, can say in one line what is missing,
+        and has Ctrl-C in hand.
+        """
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from verification import results, runs
+        except ModuleNotFoundError as error:
+            needs = f"verification needs {error.name}: python -m pip install '.[verify]'"
+            raise ImportError(needs) from None
+        globals()[name] = getattr(runs if hasattr(runs, name) else results, name)
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-
 try:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
     from verification import report as reports
     from verification import subjects, suites
     from verification.errors import FORMATS
@@ -31,6 +31,9 @@ except ModuleNotFoundError as error:
         file=sys.stderr,
     )
     sys.exit(2)
+except KeyboardInterrupt:
+    print("fastsoftmax-verify: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 _FORMATS = ("terminal", "json", "markdown", "html")
 _TARGETS = ("cpu", "cuda")

@@ -1,10 +1,15 @@
 """Where compiled code is kept between processes.
 
 One file for each kernel and signature, in a directory named by everything that the code depends
-on: every source file of the package, the versions of Python, Numba, llvmlite and NumPy, the CPU
-and its features. So an entry is never stale and processes never share a file that changes. A
-file is written beside its place and renamed when whole, and carries its checksum: a damaged one
-is compiled afresh. Where nothing can be written, code is compiled in memory, with one warning.
+on: the modules of this package, the versions of Python, Numba, llvmlite and NumPy, Numba's
+settings, the CPU and its features. So an entry is never stale and processes never share a file
+that changes. A file is written beside its place and renamed when whole, and carries its checksum:
+a damaged one is compiled afresh. Where nothing can be kept, code is compiled in memory, with one
+warning.
+
+A file is unpickled and its machine code is run: so it must belong to this user, like the
+directories that are made for it, and nobody else may write to them. (The directory around these
+may be anyone's: whoever puts another in their place does not own it as this user.)
 
 Numba's own `cache=True` looks at the defining file alone and, where nothing is writable, raises
 as the package is imported.
@@ -13,15 +18,19 @@ as the package is imported.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
 import pickle
 import platform
+import re
+import stat
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,34 +39,58 @@ import numba
 import numpy as np
 from numba.core import serialize
 from numba.core.compiler import CompileResult
-from numba.extending import intrinsic
 
-Entry = Callable[..., Any]
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-_instruction: _Decorator = intrinsic
+from fastsoftmax.cpu import source
+
+# What of Numba's configuration changes code, beside the CPU's name and features.
+_SETTINGS = (
+    "BOUNDSCHECK",
+    "DEBUG_JIT",
+    "DEBUG_NRT",
+    "DEBUGINFO_DEFAULT",
+    "DISABLE_INTEL_SVML",
+    "EXTEND_VARIABLE_LIFETIMES",
+    "LLVM_REFPRUNE_FLAGS",
+    "LLVM_REFPRUNE_PASS",
+    "LOOP_VECTORIZE",
+    "OPT",
+    "SLP_VECTORIZE",
+)
+
+# Seconds without use after which a directory is removed. Nothing depends on one that is there:
+# a process whose code was removed compiles it again. So this weighs disk against seconds alone.
+_UNUSED = 30 * 86400
 
 
 def cache_directory() -> Path:
-    """The directory for compiled code: NUMBA_CACHE_DIR, else the user's own."""
-    base = os.environ.get("NUMBA_CACHE_DIR")
-    if not base:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(
-            os.path.expanduser("~"), "AppData/Local" if os.name == "nt" else ".cache"
-        )
-    return Path(base) / "fastsoftmax" / _fingerprint()
+    """The directory for compiled code, in NUMBA_CACHE_DIR, else in the user's own cache.
+
+    FileNotFoundError says why there is none.
+    """
+    return _base() / "fastsoftmax" / _fingerprint()
 
 
-@functools.cache
+def _base() -> Path:
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if given:
+        return Path(given)
+    own = Path("~", "AppData/Local" if os.name == "nt" else ".cache")
+    # The specification of XDG has a relative path ignored; "~" stays where nobody's home is known.
+    for path in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser(own)):
+        if os.path.isabs(path):
+            return Path(path)
+    raise FileNotFoundError(errno.ENOENT, "this user has no home directory")
+
+
 def _fingerprint() -> str:
-    digest = hashlib.sha256()
-    package = Path(__file__).parent.parent
-    for source in sorted(package.rglob("*.py")):
-        digest.update(source.relative_to(package).as_posix().encode() + b"\0")
-        digest.update(source.read_bytes())
+    if source.IMPORTED is None:
+        raise FileNotFoundError(errno.ENOENT, "the package's modules cannot be read as files")
     codegen = numba.core.registry.cpu_target.target_context.codegen()
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
-    digest.update(repr((versions, platform.machine(), codegen.magic_tuple())).encode())
-    return digest.hexdigest()[:24]
+    settings = [getattr(numba.config, name, None) for name in _SETTINGS]
+    machine = (platform.machine(), codegen.magic_tuple())
+    everything = (source.IMPORTED, sys.flags.optimize, versions, settings, machine)
+    return hashlib.sha256(repr(everything).encode()).hexdigest()[:24]
 
 
 def short_hash(kinds: Any) -> str:
@@ -71,11 +104,6 @@ class Store:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    @property
-    def cache_path(self) -> str:
-        """Where the files are, for Numba's statistics."""
-        return str(cache_directory())
-
     def _file(self, signature: Any) -> Path:
         return cache_directory() / f"{self.name}.{short_hash(signature)}.bin"
 
@@ -85,8 +113,11 @@ class Store:
         All that Numba can compile is not loaded for that, which would take 0.2 s.
         """
         try:
-            content = self._file(signature).read_bytes()
-        except OSError:
+            content = _own_content(self._file(signature))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _warn_once(error)
             return None
         checksum, payload = content[:32], content[32:]
         if hashlib.sha256(payload).digest() != checksum:
@@ -104,13 +135,74 @@ class Store:
         *code, _environments = result._reduce()
         payload = serialize.dumps((*code, ()))
         content = hashlib.sha256(payload).digest() + payload
-        target = self._file(signature)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.changed():  # this process may have imported some of both
+                return
+            target = self._file(signature)
+            _make(target.parent)
             with whole_file(target) as file:
                 file.write(content)
         except OSError as error:
-            _warn_once(f"{target.parent}: {error.strerror or error}")
+            _warn_once(error)
+
+
+def _make(directory: Path) -> None:
+    """Have a directory for code, of this user's own."""
+    new = False
+    for place in (*reversed(directory.parents), directory):
+        new = not place.is_dir()
+        if new:
+            place.mkdir(0o700, exist_ok=True)
+    _check_own(directory.parent)
+    _check_own(directory)
+    if new:
+        _remove_unused(directory.parent)
+
+
+def _remove_unused(parent: Path) -> None:
+    """Remove what other versions left, and no process has used for long."""
+    for place in parent.iterdir():
+        with contextlib.suppress(OSError):  # another process does the same, or uses it
+            status = place.lstat()
+            unused = time.time() - status.st_mtime > _UNUSED
+            if stat.S_ISDIR(status.st_mode) and unused and re.fullmatch("[0-9a-f]{24}", place.name):
+                for file in (*place.glob("*.bin"), *place.glob(".*.part")):
+                    file.unlink()
+                place.rmdir()
+
+
+def _own_content(file: Path) -> bytes:
+    """What is in a file of code that nobody else can have written."""
+    _check_own(file.parent.parent)
+    _check_own(file.parent)
+    with file.open("rb") as opened:
+        _check_status(file, os.fstat(opened.fileno()))
+        content = opened.read()
+    _stamp(file.parent)
+    return content
+
+
+def _check_own(directory: Path) -> None:
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(directory))
+    _check_status(directory, status)
+
+
+def _check_status(path: Path, status: os.stat_result) -> None:
+    if not hasattr(os, "geteuid"):  # Windows, where a user's directories are the user's alone
+        return
+    if status.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
+    if status.st_mode & 0o022:
+        raise PermissionError(errno.EPERM, "others may write to it", str(path))
+
+
+@functools.cache
+def _stamp(directory: Path) -> None:
+    """Note in a directory's time that it is used."""
+    with contextlib.suppress(OSError):  # a file system that is read-only
+        os.utime(directory)
 
 
 @contextlib.contextmanager
@@ -129,11 +221,22 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-@functools.cache
-def _warn_once(reason: str) -> None:
-    warnings.warn(
+_warned = False
+
+
+def _warn_once(error: OSError) -> None:
+    """Say why nothing is kept."""
+    global _warned
+    if _warned:
+        return
+    _warned = True
+    reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = (
         f"fastsoftmax keeps its compiled code in memory only ({reason}): every process will "
-        "compile again. Point NUMBA_CACHE_DIR to a writable directory to keep it.",
-        RuntimeWarning,
-        stacklevel=2,
+        "compile again. Point NUMBA_CACHE_DIR to a writable directory to keep it."
     )
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    except RuntimeWarning:  # where warnings are errors: this is none, the result is right
+        if sys.stderr is not None:
+            print(f"RuntimeWarning: {text}", file=sys.stderr)

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu import threads
+from fastsoftmax.cpu import source, threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
 from fastsoftmax.cpu.sizes import (
     BLOCK,
@@ -211,17 +211,35 @@ def _type_of(kind: Any) -> types.Type:
     return types.Array(numba.from_dtype(np.dtype(kind[0])), kind[1], "A")
 
 
-def _kernel(name: str) -> Any:
-    """The kernel of a name, of which code is to be compiled."""
+class Unavailable(RuntimeError):
+    """There is no code for a call, and none can be compiled in this process."""
+
+
+@functools.cache
+def _kernels() -> dict[str, Any]:
+    """Every kernel by its name, of which code is to be compiled."""
+    if source.changed():
+        raise Unavailable(
+            "fastsoftmax has been changed on disk since this process imported it, and has no code "
+            "yet for this call: start the process again"
+        )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
     from fastsoftmax.cpu import columns, jit, long, rows, short  # noqa: F401
 
-    return jit.KERNELS[name]
+    return jit.KERNELS
+
+
+def _kernel(name: str) -> Any:
+    return _kernels()[name]
 
 
 @functools.cache
 def _variant(name: str, kinds: tuple[Any, ...], alone: bool) -> tuple[Entry, int]:
     """What calls a kernel for arguments of these kinds, and the address of its code."""
+    if numba.config.DISABLE_JIT:
+        raise Unavailable(
+            "NUMBA_DISABLE_JIT is set, and fastsoftmax computes by compiled code alone: unset it"
+        )
     signature = tuple(map(_type_of, kinds))
     return caller(signature, alone), compiled(name, signature, _kernel)
 
