@@ -268,7 +268,7 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _warmup(options: argparse.Namespace) -> None:
-    from fastsoftmax.cpu import cache, plan
+    from fastsoftmax.cpu import cache, plan, threads
 
     variants = plan.common_variants()
     start = time.perf_counter()
@@ -276,5 +276,6 @@ def _warmup(options: argparse.Namespace) -> None:
         for variant in variants:
             plan.compile_variant(variant)
             advance(1)
+    threads.helpers_code()
     seconds = time.perf_counter() - start
     print(f"{len(variants)} kernels ready in {seconds:.1f} s, kept in {cache.cache_directory()}")

@@ -60,12 +60,17 @@ def _help(tasks: _Tasks, watch: Entry, help_out: Entry) -> None:
         help_out(tasks.get())
 
 
+def helpers_code() -> tuple[Entry, Entry]:
+    """The compiled code that helpers run."""
+    return watcher(), helper()
+
+
 def _have(helpers: int) -> None:
     """Start threads until there are so many, or the system allows no more."""
     missing = helpers - len(_helpers)
     if missing <= 0:
         return
-    arguments = _tasks, watcher(), helper()
+    arguments = _tasks, *helpers_code()
     # In one step, which no signal's handler interrupts: whoever was started is counted.
     with contextlib.suppress(RuntimeError):  # no more are allowed: this call does without
         _helpers.extend(map(_start, repeat(_help, missing), repeat(arguments)))
