@@ -351,7 +351,7 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _warmup(options: argparse.Namespace) -> None:
-    from fastsoftmax.cpu import cache
+    from fastsoftmax.cpu import cache, threads
 
     try:
         directory = cache.cache_directory()
@@ -363,5 +363,6 @@ def _warmup(options: argparse.Namespace) -> None:
         for variant in variants:
             plan.compile_variant(variant)
             advance(1)
+    threads.helpers_code()
     seconds = time.perf_counter() - start
     print(f"{len(variants)} kernels ready in {seconds:.1f} s, kept in {directory}")

@@ -8,6 +8,7 @@ threads.
 from __future__ import annotations
 
 import functools
+import os
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ from numba.core import cgutils
 from numba.core.compiler import CompileResult
 
 from fastsoftmax.cpu.cache import Store, short_hash
-from fastsoftmax.cpu.jit import OPTIONS
+from fastsoftmax.cpu.jit import OPTIONS, inlined
 from fastsoftmax.cpu.llvm import BYTE_POINTER, instruction
 
 Entry = Callable[..., Any]
@@ -65,7 +66,13 @@ def _reader(kind: types.Type) -> Any:
     return read
 
 
+# The owners of code that is called by its address. Numba keeps the code without them, but with
+# references to nothing, at which gevent's monkey.patch_all() fails.
+_libraries: list[Any] = []
+
+
 def _address(result: CompileResult) -> int:
+    _libraries.append(result.library)
     address: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
     return address
 
@@ -114,6 +121,18 @@ def _now_at(typing: Any, address: Any) -> Any:
 
 
 @instruction
+def _set_at(typing: Any, address: Any, value: Any) -> Any:
+    """Store an integer at an address, for other threads to see after all that was stored before."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        builder.store_atomic(args[1], pointer, "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@instruction
 def _pause(typing: Any) -> Any:
     """Leave the core to its other thread for a moment, some 20 ns, while another is waited for."""
 
@@ -127,20 +146,39 @@ def _pause(typing: Any) -> Any:
     return types.void(), emit
 
 
+@instruction
+def _sleep(typing: Any) -> Any:
+    """Sleep for some 100 us, or 1 ms."""
+    name, time = ("Sleep", 1) if os.name == "nt" else ("usleep", 50)
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [ir.IntType(32)(time)])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+# How often a thread looks for what it waits for, some 200 us, before it sleeps: to be woken takes
+# 20 us here. So calls that follow each other find the helpers awake.
+_PATIENCE = 10_000
+
+
 @functools.cache
 def watcher() -> Entry:
-    """``watch(bell, before, patience)``: look so many times whether the integer at the address
-    ``bell`` is still what it was before."""
+    """``watch(bell, before)``: look for a while whether the counter is still what it was before."""
 
     @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
-    def watch(bell: int, before: int, patience: int) -> None:
-        for _ in range(patience):
-            if _now_at(bell) != before:
+    def watch(bell: Any, before: int) -> None:
+        place = types.int64(bell.ctypes.data)
+        for _ in range(_PATIENCE):
+            if _now_at(place) != before:
                 return
             _pause()
 
     watch._cache = Store("watch")
-    entry: Entry = watch.compile(types.void(*[types.int64] * 3))
+    entry: Entry = watch.compile(types.void(types.int64[::1], types.int64))
     return entry
 
 
@@ -178,18 +216,63 @@ def _exchange_mode(typing: Any, mode: Any) -> Any:
     return types.int64(types.int64), emit
 
 
+# What threads share of a call: integers, so that no helper holds on to an array. Each counter has
+# a cache line of its own.
+SHARED = 24
+_TAKEN, _DONE = 0, 64  # chunks; offsets in bytes
+_CHUNKS, _ADDRESS, _ARGUMENTS, _FIRST, _LAST, _SLOTS = range(128, 176, 8)
+
+
+@inlined
+def _take_turns(shared: int) -> None:
+    """Do chunks of a call until none is left to take."""
+    chunks, address = _now_at(shared + _CHUNKS), _now_at(shared + _ADDRESS)
+    arguments = _now_at(shared + _ARGUMENTS)
+    first, last = _now_at(shared + _FIRST), _now_at(shared + _LAST)
+    items = last - first
+    slot = _next_of(shared + _SLOTS)  # of scratch memory: one for each thread
+    mode = _exchange_mode(_ORDINARY)
+    chunk = _next_of(shared + _TAKEN)
+    while chunk < chunks:
+        start, stop = items * chunk // chunks, items * (chunk + 1) // chunks
+        _call(address, (arguments, slot, first + start, first + stop))
+        _next_of(shared + _DONE)
+        chunk = _next_of(shared + _TAKEN)
+    _exchange_mode(mode)
+
+
+@functools.cache
+def helper() -> Entry:
+    """``help(shared)``: take part in the call whose shared integers are in this array.
+
+    They outlive the call; its arguments do not, and are touched for a chunk that was taken only.
+    """
+
+    @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
+    def help_out(shared: Any) -> None:
+        place = types.int64(shared.ctypes.data)
+        for _ in range(_PATIENCE):
+            if _now_at(place + _CHUNKS) > 0:
+                _take_turns(place)
+                return
+            _pause()
+
+    help_out._cache = Store("helper")
+    entry: Entry = help_out.compile(types.void(types.int64[::1]))
+    return entry
+
+
 @functools.cache
 def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
     """What calls kernels that take arguments of these types.
 
     ``call(arguments, address, first, last)``, of which there is one at a time (it keeps Python's
     lock), has the kernel at ``address`` do its items ``first`` to ``last``. Not ``alone``, it is
-    ``call(arguments, address, first, last, chunks, taken, done, bell, patience)``, for any number
-    of threads with the same arguments: each does chunks that ``taken``, the address of a counter,
-    says are left, and counts them in ``done``; another counter behind it gives each thread a slot
-    of its own of the scratch memory. Whoever has patience first rings the bell, another
-    counter, and then looks so many times whether the others have done theirs. True where all is
-    done.
+    ``call(arguments, address, first, last, chunks, shared, bell)``: it shares the items as chunks
+    with helpers that have the array ``shared``, rings the bell, and returns when all is done.
+
+    No helper begins before it, and none computes after it. So no signal's handler, which Python
+    runs between its instructions, can raise while others write.
 
     Calling this spares Numba's inspection of each argument, and lets one signature, of any
     strides, serve contiguous and read-only arrays too instead of a variant for each.
@@ -202,35 +285,28 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
         _exchange_mode(mode)
 
     @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
-    def call_in_turns(
-        arguments: Any, address: int, first: int, last: int, chunks: int, taken: int, done: int,
-        bell: int, patience: int,
-    ) -> bool:  # fmt: skip
-        if patience > 0:
-            _next_of(bell)
-        place = _address_of(arguments)
-        mode = _exchange_mode(_ORDINARY)
-        slot = _next_of(taken + 8)
-        items = last - first
-        ready = 0
-        chunk = _next_of(taken)
-        while chunk < chunks:
-            start, stop = items * chunk // chunks, items * (chunk + 1) // chunks
-            _call(address, (place, slot, first + start, first + stop))
-            ready = _next_of(done) + 1
-            chunk = _next_of(taken)
-        _exchange_mode(mode)
-        if ready == chunks:
-            return True
-        for _ in range(patience):
-            if _now_at(done) == chunks:
-                return True
+    def call_shared(
+        arguments: Any, address: int, first: int, last: int, chunks: int, shared: Any, bell: Any
+    ) -> None:
+        place = types.int64(shared.ctypes.data)
+        _set_at(place + _ADDRESS, address)
+        _set_at(place + _ARGUMENTS, _address_of(arguments))
+        _set_at(place + _FIRST, first)
+        _set_at(place + _LAST, last)
+        _set_at(place + _CHUNKS, chunks)  # from now on helpers take some
+        _next_of(types.int64(bell.ctypes.data))
+        _take_turns(place)
+        for _ in range(_PATIENCE):
+            if _now_at(place + _DONE) == chunks:
+                return
             _pause()
-        return False
+        while _now_at(place + _DONE) < chunks:
+            _sleep()
 
-    function, result, numbers = call, types.void, 3
-    if not alone:
-        function, result, numbers = call_in_turns, types.boolean, 8
+    function, numbers = (call, 3) if alone else (call_shared, 4)
+    arrays = () if alone else (types.int64[::1],) * 2
     function._cache = Store("caller_alone" if alone else "caller")
-    entry: Entry = function.compile(result(types.Tuple(kinds), *[types.int64] * numbers))
+    entry: Entry = function.compile(
+        types.void(types.Tuple(kinds), *[types.int64] * numbers, *arrays)
+    )
     return entry

@@ -8,75 +8,72 @@ A call never waits for a thread that has not begun: whoever is there takes the n
 
 from __future__ import annotations
 
+import _queue
+import _thread
 import contextlib
 import functools
 import math
 import os
 import sys
-import threading
-import time
-from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
-from queue import SimpleQueue
+from types import BuiltinFunctionType
 from typing import Any
 
 import numba
 import numpy as np
 
-from fastsoftmax.cpu.launch import Entry, watcher
+from fastsoftmax.cpu.launch import SHARED, Entry, helper, watcher
 
 # Chunks for each thread: a thread that is late, or slowed by another process, leaves some to
 # others.
 _CHUNKS = 4
 
-# How often a thread looks for what it waits for, some 200 us, before it sleeps: to be woken takes
-# 20 us here. So calls that follow each other find the helpers awake.
-_PATIENCE = 10_000
-
 Array = np.ndarray[Any, Any]
-_Task = Callable[[], None]
-_tasks: SimpleQueue[_Task] = SimpleQueue()
-_helpers = 0
-_lock = threading.Lock()
+_Tasks = _queue.SimpleQueue[Array]
+
+# Real threads and a real queue, whatever gevent or eventlet makes of threading and queue later.
+# What they made before are green threads, which would take turns on the calling thread.
+_start = _thread.start_new_thread
+_green = not isinstance(_start, BuiltinFunctionType)
+_tasks: _Tasks = _queue.SimpleQueue()
+_helpers: list[int] = []
 # Counts the calls: rung when Python's lock is free, so that helpers need not wait for it.
 _bell = np.zeros(1, np.int64)
 
 
 def _forget() -> None:
     """Start afresh in a forked child, which has none of its parent's threads."""
-    global _tasks, _helpers, _lock
-    _tasks, _helpers, _lock = SimpleQueue(), 0, threading.Lock()
+    global _tasks, _helpers
+    _tasks, _helpers = _queue.SimpleQueue(), []
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _help(tasks: SimpleQueue[_Task]) -> None:
-    watch, address = watcher(), _bell.ctypes.data
+def _help(tasks: _Tasks, watch: Entry, help_out: Entry) -> None:
     while True:
         before = int(_bell[0])
         if tasks.empty():
-            watch(address, before, _PATIENCE)
-        tasks.get()()
+            watch(_bell, before)
+        help_out(tasks.get())
+
+
+def helpers_code() -> tuple[Entry, Entry]:
+    """The compiled code that helpers run."""
+    return watcher(), helper()
 
 
 def _have(helpers: int) -> None:
     """Start threads until there are so many, or the system allows no more."""
-    global _helpers
-    # Whoever holds the lock starts them: perhaps this very thread, whose signal's handler we are.
-    if _helpers >= helpers or not _lock.acquire(blocking=False):
+    missing = helpers - len(_helpers)
+    if missing <= 0:
         return
-    try:
-        while _helpers < helpers:
-            name = f"fastsoftmax-{_helpers}"
-            thread = threading.Thread(target=_help, args=(_tasks,), name=name, daemon=True)
-            thread.start()
-            _helpers += 1
-    except RuntimeError:
-        pass  # this call does without
-    finally:
-        _lock.release()
+    arguments = _tasks, *helpers_code()
+    # In one step, which no signal's handler interrupts: whoever was started is counted.
+    with contextlib.suppress(RuntimeError):  # no more are allowed: this call does without
+        _helpers.extend(map(_start, repeat(_help, missing), repeat(arguments)))
 
 
 def run(
@@ -84,53 +81,27 @@ def run(
 ) -> None:
     """Have a kernel do its items ``first`` to ``last`` on so many threads; see launch.py.
 
-    Whatever is raised, by Ctrl-C or in a helper, is raised when nobody computes any more.
+    Whatever is raised, by Ctrl-C or another signal's handler, is raised before anybody computes or
+    when all is done; and then nobody has a reference to the arguments.
     """
     chunks = 1 if threads == 1 else min(last - first, _CHUNKS * threads)
-    counters = np.zeros(16, np.int64)  # two, on cache lines of their own
-    taken = counters.ctypes.data
-    done = taken + counters.nbytes // 2
-    finished: SimpleQueue[BaseException | None] = SimpleQueue()
-
-    def work(patience: int, last: int = last) -> bool:
-        bell = _bell.ctypes.data
-        return bool(call(arguments, address, first, last, chunks, taken, done, bell, patience))
-
-    def settle() -> None:
-        """Take what is left, as chunks of no items, and wait for those that have begun."""
-        while True:
-            with contextlib.suppress(KeyboardInterrupt):  # one is on its way already
-                if work(1, first):
-                    return
-                time.sleep(1e-4)
-
-    def help_out(_counters: Array = counters) -> None:  # which live until all helpers have looked
-        try:
-            if work(0):
-                finished.put(None)
-        except BaseException as error:
-            finished.put(error)
-
-    try:
-        if threads > 1:
-            _have(threads - 1)
-            for _ in range(min(threads - 1, _helpers)):
-                _tasks.put(help_out)
-        if not work(_PATIENCE):
-            error = finished.get()
-            if error is not None:
-                raise error
-    except BaseException:
-        settle()
-        raise
+    shared = np.zeros(SHARED, np.int64)
+    if threads > 1:
+        _have(threads - 1)
+        for _ in range(min(threads - 1, len(_helpers))):
+            _tasks.put(shared)
+    call(arguments, address, first, last, chunks, shared, _bell)
 
 
 def number() -> int:
     """How many threads a call may use.
 
     What numba.set_num_threads or NUMBA_NUM_THREADS says; else as many as this process may run on:
-    the CPUs of its affinity, or the share of them that its cgroup has.
+    the CPUs of its affinity, or the share of them that its cgroup has. One where threads
+    are green.
     """
+    if _green:
+        return 1
     # Asking Numba would start its threads, unless they are there. As the interpreter ends, not
     # even the module is.
     parallel = sys.modules.get("numba.np.ufunc.parallel")
