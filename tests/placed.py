@@ -109,25 +109,6 @@ def plain(array):
     return np.array(array, array.dtype.newbyteorder("="), order="C")
 
 
-def layouts(shape):
-    """Layouts of arrays of a shape, and their names."""
-    ndim = len(shape)
-    yield "C", How()
-    yield "byte-swapped", How(swapped=True)
-    yield "misaligned", How(misaligned=True)
-    yield "read-only", How(read_only=True)
-    for axis in range(ndim):
-        yield f"zero stride {axis}", How(steps=tuple(int(each != axis) for each in range(ndim)))
-    if ndim > 0:
-        yield "strided", How(steps=(*(1,) * (ndim - 1), 3))
-        yield "negative", How(steps=(-1, *(1,) * (ndim - 1)))
-    if ndim > 1:
-        yield "Fortran", How(order=tuple(reversed(range(ndim))))
-        yield "both negative", How(steps=(-1, *(1,) * (ndim - 2), -1))
-    if ndim > 2:
-        yield "permuted", How(order=(1, 2, 0, *range(3, ndim)))
-
-
 def in_a_process(program, **environment):
     """What a program prints; the test fails where the program fails or dies, as by SIGSEGV."""
     path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
