@@ -1,0 +1,126 @@
+"""Every kernel on arrays that begin or end where memory does: nothing beyond them is touched."""
+
+import itertools
+import os
+from unittest import mock
+
+import ml_dtypes  # noqa: F401, so that NumPy knows bfloat16
+import numpy as np
+import pytest
+from placed import How, edges_of, in_a_process, placed
+
+from fastsoftmax import log_softmax, logsumexp, softmax
+from fastsoftmax.cpu import plan
+from fastsoftmax.cpu.sizes import BLOCK, PACKED
+
+# For each kind of kernel a shape, reduced along axis 1, most with a last vector that is not full.
+SHAPES = [
+    (9, 7),  # short
+    (9, 131),  # rows
+    (9, BLOCK + 13),  # long
+    (3, 2 * BLOCK + 13),  # cuts, as these are few
+    (2, 9, 11),  # columns
+    (2, BLOCK + 3, 11),  # long columns
+    *((40, length) for length in PACKED),
+]
+STORED = {"float64": "d", "float32": "f", "float16": "H", "bfloat16": "h"}
+
+
+def forms(shape):
+    """Every shape of as many dimensions that broadcasts to this one."""
+    return itertools.product(*[sorted({1, size}) for size in shape])
+
+
+def calls_at_an_edge(shape, dtype, edge):
+    """Functions, their logits, and other arguments, each at this edge of memory of its own."""
+    rng = np.random.default_rng(0)
+    inputs = How(edge=edge, read_only=True)
+    kept = (shape[0], 1, *shape[2:])
+
+    def at_edge(values, **how):
+        return placed(values, inputs._replace(**how))
+
+    x = at_edge((rng.standard_normal(shape) * 3).astype(dtype))
+    masks = [at_edge(rng.random(form) < 0.7) for form in forms(shape)]
+    weights = [at_edge(rng.standard_normal(form).astype(dtype)) for form in forms(shape)]
+    temperatures = [
+        at_edge(rng.uniform(0.5, 2, form), steps=(step,) * len(shape))
+        for form in forms(kept)
+        for step in (1, -1)
+    ]
+    for function, temperature, mask in itertools.product(
+        (softmax, log_softmax), temperatures, [None, *masks]
+    ):
+        out = placed(np.zeros(shape, dtype), How(edge=edge))
+        yield function, x, {"temperature": temperature, "where": mask, "out": out}
+    for mask in (None, *masks):
+        yield logsumexp, x, {"where": mask}
+    for weight in weights:
+        yield logsumexp, x, {"b": weight, "return_sign": True}
+
+
+def run_at_both_edges(dtype):
+    """Make those calls; return the kernels' arguments that lay at an edge, with the edge."""
+    seen = set()
+    run = plan._run
+
+    def recorded(name, arguments, count, size=None):
+        for place, array in enumerate(arguments):
+            if isinstance(array, np.ndarray):
+                at = edges_of(array)
+                seen.update((name, plan._kinds_of(arguments), place, edge) for edge in at)
+        run(name, arguments, count, size)
+
+    for shape, edge in itertools.product(SHAPES, ("start", "end")):
+        kept = (shape[0], 1, *shape[2:])
+        for function, x, arguments in calls_at_an_edge(shape, dtype, edge):
+            arrays = {name: value for name, value in arguments.items() if np.ndim(value)}
+            what = function.__name__, x.shape, {name: a.shape for name, a in arrays.items()}, edge
+            print(*what, flush=True)  # what a crash leaves to read
+            # Elsewhere, with a temperature for each row and a weight for each logit.
+            whole = {
+                name: np.broadcast_to(array, kept if name == "temperature" else shape).copy()
+                for name, array in arrays.items()
+            }
+            with mock.patch.multiple(plan, PARALLEL_FROM=1, PACKED_FROM=1):
+                right = function(x.copy(), axis=1, **arguments | whole)
+                with mock.patch.object(plan, "_run", recorded):
+                    got = function(x, axis=1, **arguments)
+            assert np.asarray(got).tobytes() == np.asarray(right).tobytes(), what
+    return seen
+
+
+def callers_places(name, kinds):
+    """The places among a kernel's arguments of what a caller passes; others are allocated."""
+    (stored, ndim), places = kinds[0], range(len(kinds))
+    whole = [
+        place for place in places if isinstance(kinds[place], tuple) and kinds[place][1] == ndim
+    ]
+    if name.endswith("_cuts"):
+        whole.pop()  # what is noted of each cut
+    weights = [place for place in whole if place > 1 and kinds[place] == ("d", ndim)]
+    if stored != "d":  # these are converted
+        whole = [place for place in whole if place not in weights]
+    takes_temperature = "logsumexp" not in name and name != "maxima_of_cuts" and not weights
+    return whole + [2] * takes_temperature
+
+
+def check_every_kernel(dtype):
+    """Fail where a kernel crashes, differs, or was not run at both edges."""
+    seen = run_at_both_edges(dtype)
+    wanted = {
+        (name, kinds, place, edge)
+        for name, kinds in plan.all_variants()
+        if kinds[0][0] == STORED[dtype]
+        for place in callers_places(name, kinds)
+        for edge in ("start", "end")
+    }
+    assert not wanted - seen, wanted - seen
+    print(len(wanted))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pages are unmapped by POSIX's mprotect")
+@pytest.mark.parametrize("dtype", STORED)
+def test_every_kernel_keeps_to_its_arguments_at_both_edges_of_memory(dtype):
+    program = f"import test_layouts; test_layouts.check_every_kernel({dtype!r})"
+    in_a_process(program, NUMBA_NUM_THREADS="2")  # one alone has no cuts
