@@ -205,10 +205,10 @@ def at_limits(
     with np.errstate(invalid="ignore"):
         counted: Any = True if mask is None else mask
         top = np.max(logits, axis=axes, keepdims=True, initial=-np.inf, where=counted)
-        # x - x is 0, and NaN where x is infinite.
-        ties = np.where(logits == top, logits - logits, -np.inf)
-        ties = np.where(np.isnan(logits), logits, ties)
-        level = np.where(np.isfinite(logits), 0.0, logits)
+        # Infinities and NaN are at any temperature what they are.
+        finite = np.isfinite(logits)
+        ties = np.where(finite, np.where(logits == top, 0.0, -np.inf), logits)
+        level = np.where(finite, 0.0, logits)
     # Only float64 is large enough for a hot row to be anything but uniform.
     cooled = np.ldexp(logits, -200) if x.dtype.itemsize >= 8 else level
     limit = np.where(frozen, ties, np.where(molten, level, np.where(hot, cooled, logits)))

@@ -136,10 +136,9 @@ def reference(function, x, axis=None, where=True, temperature=1.0, b=None, **_):
     T = np.asarray(temperature).astype(np.float64).astype(np.longdouble)
     summed = functools.partial(np.sum, axis=axis, keepdims=True)
     with np.errstate(all="ignore"):
-        # At temperature 0 a row that holds +inf is NaN throughout.
         top = x.max(axis=axis, keepdims=True, initial=-np.inf)
         shift = np.where(np.isfinite(top), top, 0)
-        ties = np.where(np.isnan(x), x, np.where(x == top, x - x, -np.inf))
+        ties = np.where(np.isfinite(x), np.where(x == top, 0, -np.inf), x)
         level = np.where(np.isfinite(x), 0, x)
         t = np.where(T == 0, ties, np.where(np.isinf(T), level, (x - shift) / T))
         t = np.where((top == np.inf) & (x < np.inf), -np.inf, t)

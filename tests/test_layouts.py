@@ -90,6 +90,12 @@ def run_at_both_edges(dtype):
     return seen
 
 
+def without_scratch(variant):
+    """A kernel and its arguments, but for the scratch memory that `_run` adds for columns."""
+    name, kinds = variant
+    return (name, kinds[:-1]) if name.endswith("columns") else variant
+
+
 def callers_places(name, kinds):
     """The places among a kernel's arguments of what a caller passes; others are allocated."""
     (stored, ndim), places = kinds[0], range(len(kinds))
@@ -110,7 +116,7 @@ def check_every_kernel(dtype):
     seen = run_at_both_edges(dtype)
     wanted = {
         (name, kinds, place, edge)
-        for name, kinds in plan.all_variants()
+        for name, kinds in map(without_scratch, plan.all_variants())
         if kinds[0][0] == STORED[dtype]
         for place in callers_places(name, kinds)
         for edge in ("start", "end")
