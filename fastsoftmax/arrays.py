@@ -140,6 +140,8 @@ def temperatures(temperature: Array, shape: tuple[int, ...], axes: tuple[int, ..
         got = f"an array of {temperature.dtype!r}" if temperature.ndim else repr(temperature.item())
         raise TypeError(f"temperature must be real, got {got}")
     array = cast(temperature, np.dtype(np.float64))
+    if not array.flags.aligned:  # kernels read one as a number in its place
+        array = array.copy()
     coldest = array.min(initial=np.inf) if array.ndim else array.item()
     if not coldest >= 0:  # one reading of a million temperatures, not three
         value = array[~(array >= 0)].flat[0]
@@ -266,11 +268,7 @@ class Rows:
         if numbers.ndim == 0:  # what broadcast_to would give, ten times faster
             return np.ndarray(shape, numbers.dtype, numbers, strides=(0,) * len(shape))
         numbers = np.broadcast_to(numbers, self._reduced_shape)
-        seen = numbers.transpose(self._order).reshape(shape)
-        # Beside columns lie theirs, which are loaded together, or one number serves all.
-        if self.inner > 1 and any(seen.strides) and seen.strides[-1] != seen.itemsize:
-            seen = np.ascontiguousarray(seen)
-        return seen
+        return numbers.transpose(self._order).reshape(shape)
 
     def _seen_shape(self, *sizes: int) -> tuple[int, ...]:
         return sizes if self.inner == 1 else (*sizes, self.inner)
@@ -353,10 +351,8 @@ def place_for(rows: Rows, out: Array | None, x: Array, *others: Array | None) ->
     if out is not None and out.dtype == x.dtype:
         out = out.view(np.ndarray)  # a matrix would stay one
         view = rows.view(out)
-        read = [array for array in (x, *others) if array is not None]
-        if same_memory(view, x):
-            del read[0]
-        shared = any(np.may_share_memory(view, array) for array in read)
+        read = others if same_memory(view, x) else (x, *others)
+        shared = any(np.may_share_memory(view, array) for array in read if array is not None)
         if not shared and np.may_share_memory(view, out):
             return view
     return rows.empty(x.dtype)

@@ -9,8 +9,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
+from placed import How, placed
 
 from fastsoftmax import log_softmax, logsumexp, softmax
+from fastsoftmax.cpu import plan
 
 FUNCTIONS = [softmax, log_softmax, logsumexp]
 MAPS = [softmax, log_softmax]
@@ -421,6 +423,16 @@ def test_temperatures_of_every_layout(function, shape, axis):
             for temperature in (one, np.broadcast_to(one, kept), np.asfortranarray(one)):
                 got = function(x, axis=axis, temperature=temperature)
                 np.testing.assert_array_equal(got, right)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_misaligned_temperatures_are_aligned_before_a_kernel_reads_them(monkeypatch, axis):
+    temperature = placed(np.ones(3), How(misaligned=True)).reshape((1, 3) if axis == 0 else (3, 1))
+    seen = []
+    monkeypatch.setattr(plan, "normalized", lambda *arguments: seen.append(arguments[3]))
+    softmax(np.zeros((3, 3)), axis=axis, temperature=temperature)
+    assert seen[0].flags.aligned
+    assert not temperature.flags.aligned
 
 
 def test_wrong_weights():
