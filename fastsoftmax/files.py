@@ -8,7 +8,6 @@ import math
 import mmap
 import os
 import re
-import secrets
 import stat
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from fastsoftmax.cpu.cache import beside
 
 if sys.platform != "win32":
     import fcntl
@@ -219,23 +220,18 @@ def _mode(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def _part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A file to be written beside a path, gone when the block ends; what may take its place.
+    """As ``beside``; what a process leaves that is killed is removed by the next one here.
 
-    A process that is killed leaves it there, but not the lock on it: see ``_remove_stale_parts``.
+    For it leaves no lock on it: see ``_remove_stale_parts``.
     """
     _remove_stale_parts(path)
     while True:
-        name = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-        try:
-            with open(name, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                with contextlib.suppress(OSError):  # a file system without locks: none is stale
-                    _lock(file.fileno(), wait=True)
-                if os.fstat(file.fileno()).st_nlink:  # not taken for stale before it was locked
-                    yield name, file
-                    return
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+        with beside(path) as (name, file):
+            with contextlib.suppress(OSError):  # a file system without locks: none is stale
+                _lock(file.fileno(), wait=True)
+            if os.fstat(file.fileno()).st_nlink:  # not taken for stale before it was locked
+                yield name, file
+                return
 
 
 def _remove_stale_parts(path: Path) -> None:

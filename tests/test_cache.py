@@ -185,6 +185,19 @@ def test_directories_and_files_are_this_users_alone(store, tmp_path):
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)
 
 
+def test_an_interrupt_as_a_file_has_just_got_its_name(store, monkeypatch):
+    replace = os.replace
+
+    def interrupted(*names):
+        replace(*names)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.save_overload(1, Compiled())
+    assert store.load(1) == ("code", ())
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
 @pytest.mark.parametrize("place", ["fastsoftmax", "fastsoftmax/*", "fastsoftmax/*/*"])
 @pytest.mark.parametrize("how", ["belongs to another user", "others may write"])
@@ -397,14 +410,15 @@ with event.install_recorder("numba:compile") as recorder:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk to write to")
 def test_a_full_disk(tmp_path):
     program = """
-import fastsoftmax, os, tempfile
-from fastsoftmax.cpu import cache
-real = tempfile.mkstemp
-def full(dir=None, prefix=None, suffix=None):
-    handle, name = real(dir=dir, prefix=prefix, suffix=suffix)
-    os.close(handle)
-    return os.open("/dev/full", os.O_RDWR), name
-cache.tempfile.mkstemp = full
+import fastsoftmax, os
+real = os.open
+def full(path, flags, *mode):
+    descriptor = real(path, flags, *mode)
+    if not str(path).endswith(".part"):
+        return descriptor
+    os.close(descriptor)
+    return real("/dev/full", os.O_RDWR)
+os.open = full
 print(fastsoftmax.softmax([3.0, 1.0, 0.2]))
 """
     result = run(program, tmp_path)

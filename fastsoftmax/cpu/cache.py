@@ -25,9 +25,9 @@ import os
 import pickle
 import platform
 import re
+import secrets
 import stat
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -140,8 +140,10 @@ class Store:
                 return
             target = self._file(signature)
             _make(target.parent)
-            with whole_file(target) as file:
+            with beside(target) as (name, file):
                 file.write(content)
+                file.close()  # written without an error, by now
+                os.replace(name, target)
         except OSError as error:
             _warn_once(error)
 
@@ -206,19 +208,18 @@ def _stamp(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that is written beside its place and takes its name when the block ends well.
+def beside(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file beside a path, which may take its name; it is gone when the block ends.
 
-    So nobody ever sees half of it, and an old one stays as it is until then.
+    So nobody ever sees half of what is written, and an old file stays as it is until then.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    name = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "r+b") as file:
-            yield file
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        with open(name, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            yield name, file
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it has the other name
+            os.unlink(name)
 
 
 _warned = False
