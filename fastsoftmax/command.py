@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -193,7 +194,7 @@ def _score_array(options: argparse.Namespace, name: str, logits: Array | files.L
     console = _console()
     classes = logits.shape[axis]
     rows = logits.size // classes if classes else 0
-    moved = logits.nbytes + np.prod(shape, dtype=np.int64) * dtype.itemsize
+    moved = logits.nbytes + math.prod(shape) * dtype.itemsize
     console.print(
         f"{options.function} of {name}: {rows:,} rows x {classes:,} classes, {logits.dtype}, in "
         f"{seconds:.3f} s, {moved / seconds / 1e9:.2f} GB/s "
@@ -353,16 +354,15 @@ def _info(options: argparse.Namespace) -> None:
 def _warmup(options: argparse.Namespace) -> None:
     from fastsoftmax.cpu import cache, threads
 
-    try:
-        directory = cache.cache_directory()
-    except FileNotFoundError as error:
-        raise _Refused(f"no code can be kept: {error.strerror}") from None
     variants = plan.common_variants()
     start = time.perf_counter()
-    with _progress("compiling", len(variants)) as advance:
+    with _progress("compiling", len(variants)) as advance, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of what is refused here
+        threads.helpers_code()
         for variant in variants:
             plan.compile_variant(variant)
+            if cache.failure is not None:
+                raise _Refused(f"no code can be kept: {cache.failure}")
             advance(1)
-    threads.helpers_code()
     seconds = time.perf_counter() - start
-    print(f"{len(variants)} kernels ready in {seconds:.1f} s, kept in {directory}")
+    print(f"{len(variants)} kernels ready in {seconds:.1f} s, kept in {cache.cache_directory()}")

@@ -155,7 +155,7 @@ class Compiled:
 def store(tmp_path, monkeypatch):
     """Where one file is kept, in a directory that is empty before."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "base"))
-    monkeypatch.setattr(cache, "_warned", False)
+    monkeypatch.setattr(cache, "failure", None)
     monkeypatch.setattr(cache.CompileResult, "_rebuild", lambda context, *code: code)
     return cache.Store("kernel")
 

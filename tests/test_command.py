@@ -372,6 +372,20 @@ def test_warmup_compiles_into_the_cache(tmp_path, monkeypatch):
     assert len(list(Path(tmp_path).rglob("*.bin"))) == 5  # the kernel, what calls it, and helpers
 
 
+def test_warmup_says_where_nothing_can_be_kept(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("in the way of a directory")
+    program = (
+        "import sys; from fastsoftmax.cpu import plan; plan.compile_variant = lambda variant: None;"
+        "from fastsoftmax.command import main; sys.exit(main(['warmup']))"
+    )
+    env = os.environ | {"NUMBA_CACHE_DIR": str(file)}
+    run = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith(f"fastsoftmax: no code can be kept: {file}")
+    assert run.stderr.count("\n") == 1
+
+
 def test_the_version_and_the_module(capsys):
     result = command("--version")
     assert result.stdout == f"fastsoftmax {fastsoftmax.__version__}\n"

@@ -107,7 +107,7 @@ class Store:
     def _file(self, signature: Any) -> Path:
         return cache_directory() / f"{self.name}.{short_hash(signature)}.bin"
 
-    def load(self, signature: Any) -> CompileResult | None:
+    def load(self, signature: Any, target_context: Any = None) -> CompileResult | None:
         """What was kept for a signature.
 
         All that Numba can compile is not loaded for that, which would take 0.2 s.
@@ -125,9 +125,7 @@ class Store:
         context = numba.core.registry.cpu_target.target_context
         return CompileResult._rebuild(context, *pickle.loads(payload))
 
-    def load_overload(self, signature: Any, target_context: Any) -> CompileResult | None:
-        """As ``load``, for Numba."""
-        return self.load(signature)
+    load_overload = load  # as Numba calls it
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep a file of it, where there is room for one."""
@@ -222,18 +220,18 @@ def beside(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
             os.unlink(name)
 
 
-_warned = False
+# Why nothing is kept, where it is so.
+failure: str | None = None
 
 
 def _warn_once(error: OSError) -> None:
     """Say why nothing is kept."""
-    global _warned
-    if _warned:
+    global failure
+    if failure is not None:
         return
-    _warned = True
-    reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    failure = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     text = (
-        f"fastsoftmax keeps its compiled code in memory only ({reason}): every process will "
+        f"fastsoftmax keeps its compiled code in memory only ({failure}): every process will "
         "compile again. Point NUMBA_CACHE_DIR to a writable directory to keep it."
     )
     try:
