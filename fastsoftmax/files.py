@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import math
 import mmap
 import os
@@ -12,7 +13,7 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,7 +89,6 @@ class LogitsFile:
         """A part of the array, in memory that the next part is read into, too."""
         order = self._outermost_first
         indices = [range(self.shape[i])[cut[i]] for i in order]
-        strides = [self.strides[i] for i in order]
         lengths = [len(r) for r in indices]
         # What is cut from axis ``split``, with all of the axes in it, lies in one piece.
         split = self.ndim - 1
@@ -99,11 +99,15 @@ class LogitsFile:
             self._memory = _memory(nbytes)
         memory = self._memory[:nbytes]
         if nbytes:
-            start = self._offset + sum(r.start * s for r, s in zip(indices, strides, strict=True))
+            steps = [
+                range(r.start * self.strides[i], r.stop * self.strides[i], self.strides[i])
+                for i, r in zip(order, indices, strict=True)
+            ]
+            steps[split:] = [places[:1] for places in steps[split:]]
             pieces = memory.reshape(math.prod(lengths[:split]), -1)
             with self._unreadable():
-                for piece, at in zip(pieces, _offsets(lengths[:split], strides), strict=True):
-                    self._fill(piece.data, start + at)
+                for piece, at in zip(pieces, itertools.product(*steps), strict=True):
+                    self._fill(piece.data, self._offset + sum(at))
         # Swapping the axes back is the same as swapping them.
         return memory.view(self.dtype).reshape(lengths).transpose(order)
 
@@ -145,17 +149,6 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     if not shape:
         raise ValueError("holds a single number, not rows of logits")
     return shape, fortran, dtype
-
-
-def _offsets(lengths: Sequence[int], strides: Sequence[int]) -> Iterator[int]:
-    """Where each element of an array begins; one element for no axes."""
-    if not lengths:
-        yield 0
-        return
-    last = len(lengths) - 1
-    for index in np.ndindex(*lengths[:last]):
-        start = sum(i * s for i, s in zip(index, strides, strict=False))
-        yield from range(start, start + lengths[last] * strides[last], strides[last])
 
 
 def _memory(nbytes: int) -> Array:
