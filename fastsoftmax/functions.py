@@ -135,8 +135,7 @@ def log_softmax(
     -------
     ndarray, scalar, or what ``x`` was
         Of the shape of ``x``; of its type unless ``dtype`` says otherwise. NaN anywhere makes
-        the row NaN; beside +inf, finite
-        logits give -inf; a row of -inf alone is NaN.
+        the row NaN; beside +inf, finite logits give -inf; a row of -inf alone is NaN.
 
     Raises
     ------
