@@ -213,10 +213,7 @@ def _mode(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def _part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """As ``beside``; what a process leaves that is killed is removed by the next one here.
-
-    For it leaves no lock on it: see ``_remove_stale_parts``.
-    """
+    """As ``beside``, but locked; what killed processes have left, unlocked, is removed."""
     _remove_stale_parts(path)
     while True:
         with beside(path) as (name, file):
