@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-__all__ = ["__version__", "log_softmax", "logsumexp", "softmax"]
+__all__ = ["__version__", "log_softmax", "logsumexp", "set_threading", "softmax"]
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fastsoftmax.functions import log_softmax, logsumexp, softmax
+    from fastsoftmax.functions import log_softmax, logsumexp, set_threading, softmax
 else:
 
     def __getattr__(name: str) -> object:

@@ -6,8 +6,11 @@ import sys
 def main() -> int:
     """As `command.main`, from where NumPy and Numba are not loaded yet: 130 for Ctrl-C here too."""
     try:
-        from fastsoftmax import command
-
+        try:
+            from fastsoftmax import command
+        except ValueError as error:  # of an environment variable
+            print(f"fastsoftmax: {error}", file=sys.stderr)
+            return 2
         return command.main()
     except KeyboardInterrupt:
         print("fastsoftmax: interrupted", file=sys.stderr)

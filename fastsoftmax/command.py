@@ -343,7 +343,7 @@ def _info(options: argparse.Namespace) -> None:
         "NumPy": np.__version__,
         "Numba": f"{numba.__version__} (llvmlite {llvmlite.__version__})",
         "CPU": f"{name}, vectors of {width} bits",
-        "threads": f"{threads.number()}, of our own: no threading layer of Numba's is started",
+        "threads": threads.description(),
         "cache": f"{kept}{len(plan.all_variants())} kernels are possible)",
         "CUDA": "no: this version has no CUDA target",
     }
@@ -358,7 +358,7 @@ def _warmup(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     with _progress("compiling", len(variants)) as advance, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of what is refused here
-        threads.helpers_code()
+        threads.prepare()
         for variant in variants:
             plan.compile_variant(variant)
             if cache.failure is not None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastsoftmax import arrays, containers, extended
 from fastsoftmax.cpu import plan
+from fastsoftmax.cpu.threads import set_threading as set_threading
 
 Axis = int | tuple[int, ...] | None
 

@@ -348,7 +348,7 @@ def test_memory_is_bounded_by_the_block_and_not_by_the_file(tmp_path):
 def test_info_names_what_matters():
     result = command("info")
     assert result.returncode == 0
-    for word in ("fastsoftmax", "NumPy", "Numba", "vectors of", "layer", "cache", "CUDA"):
+    for word in ("fastsoftmax", "NumPy", "Numba", "vectors of", "of our own", "cache", "CUDA"):
         assert word in result.stdout
     assert os.environ["NUMBA_CACHE_DIR"] in result.stdout
 

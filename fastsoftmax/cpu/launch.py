@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import njit, prange, types
 from numba.core import cgutils
 from numba.core.compiler import CompileResult
 
@@ -220,7 +220,12 @@ def _exchange_mode(typing: Any, mode: Any) -> Any:
 # a cache line of its own.
 SHARED = 24
 _TAKEN, _DONE = 0, 64  # chunks; offsets in bytes
-_CHUNKS, _ADDRESS, _ARGUMENTS, _FIRST, _LAST, _SLOTS = range(128, 176, 8)
+_CHUNKS, _ADDRESS, _ARGUMENTS, _FIRST, _LAST, _SLOTS, _REFUSED = range(128, 184, 8)
+
+
+def refused(shared: Any) -> bool:
+    """Whether a call of Numba's threads did nothing, as another one had its gate."""
+    return bool(shared[_REFUSED // 8])
 
 
 @inlined
@@ -263,15 +268,38 @@ def helper() -> Entry:
 
 
 @functools.cache
+def team() -> int:
+    """The address of code that has Numba's threads take part in a call, and waits for them.
+
+    Compiling or loading it starts them.
+    """
+
+    @njit(parallel=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, **OPTIONS)
+    def take_part(shared: int, threads: int) -> None:
+        for _ in prange(threads):
+            _take_turns(shared)
+
+    store, signature = Store("team"), types.void(types.int64, types.int64)
+    result = store.load(signature)
+    if result is None:
+        take_part._cache = store
+        take_part.compile(signature)
+        result = take_part.overloads[signature.args]
+    return _address(result)
+
+
+@functools.cache
 def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
     """What calls kernels that take arguments of these types.
 
     ``call(arguments, address, first, last)``, of which there is one at a time (it keeps Python's
     lock), has the kernel at ``address`` do its items ``first`` to ``last``. Not ``alone``, it is
-    ``call(arguments, address, first, last, chunks, shared, bell)``: it shares the items as chunks
-    with helpers that have the array ``shared``, rings the bell, and returns when all is done.
+    ``call(arguments, address, first, last, chunks, shared, bell, team, threads)``: it shares the
+    items as chunks with helpers that have the array ``shared``, rings the bell, and returns when
+    all is done. With the address of a ``team`` (else 0), so many of Numba's threads do them; the
+    bell is then the team's gate, which counts who came since one went in: only the first may.
 
-    No helper begins before it, and none computes after it. So no signal's handler, which Python
+    No thread begins before it, and none computes after it. So no signal's handler, which Python
     runs between its instructions, can raise while others write.
 
     Calling this spares Numba's inspection of each argument, and lets one signature, of any
@@ -286,15 +314,23 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
 
     @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
     def call_shared(
-        arguments: Any, address: int, first: int, last: int, chunks: int, shared: Any, bell: Any
-    ) -> None:
-        place = types.int64(shared.ctypes.data)
+        arguments: Any, address: int, first: int, last: int, chunks: int, shared: Any, bell: Any,
+        team: int, threads: int,
+    ) -> None:  # fmt: skip
+        place, counter = types.int64(shared.ctypes.data), types.int64(bell.ctypes.data)
         _set_at(place + _ADDRESS, address)
         _set_at(place + _ARGUMENTS, _address_of(arguments))
         _set_at(place + _FIRST, first)
         _set_at(place + _LAST, last)
         _set_at(place + _CHUNKS, chunks)  # from now on helpers take some
-        _next_of(types.int64(bell.ctypes.data))
+        before = _next_of(counter)
+        if team != 0:
+            if before == 0:
+                _call(team, (place, threads))
+                _set_at(counter, 0)
+            else:
+                _set_at(place + _REFUSED, 1)
+            return
         _take_turns(place)
         for _ in range(_PATIENCE):
             if _now_at(place + _DONE) == chunks:
@@ -303,10 +339,10 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
         while _now_at(place + _DONE) < chunks:
             _sleep()
 
-    function, numbers = (call, 3) if alone else (call_shared, 4)
-    arrays = () if alone else (types.int64[::1],) * 2
+    number = types.int64
+    function, more = call, ()
+    if not alone:
+        function, more = call_shared, (number, *[number[::1]] * 2, number, number)
     function._cache = Store("caller_alone" if alone else "caller")
-    entry: Entry = function.compile(
-        types.void(types.Tuple(kinds), *[types.int64] * numbers, *arrays)
-    )
+    entry: Entry = function.compile(types.void(types.Tuple(kinds), number, number, number, *more))
     return entry
