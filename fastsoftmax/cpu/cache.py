@@ -10,9 +10,6 @@ warning.
 A file is unpickled and its machine code is run: so it must belong to this user, like the
 directories that are made for it, and nobody else may write to them. (The directory around these
 may be anyone's: whoever puts another in their place does not own it as this user.)
-
-Numba's own `cache=True` looks at the defining file alone and, where nothing is writable, raises
-as the package is imported.
 """
 
 from __future__ import annotations
@@ -22,7 +19,6 @@ import errno
 import functools
 import hashlib
 import os
-import pickle
 import platform
 import re
 import secrets
@@ -37,10 +33,8 @@ from typing import Any, BinaryIO
 import llvmlite
 import numba
 import numpy as np
-from numba.core import serialize
-from numba.core.compiler import CompileResult
 
-from fastsoftmax.cpu import source
+from fastsoftmax.cpu import compiler, source
 
 # What of Numba's configuration changes code, beside the CPU's name and features.
 _SETTINGS = (
@@ -85,10 +79,9 @@ def _base() -> Path:
 def _fingerprint() -> str:
     if source.IMPORTED is None:
         raise FileNotFoundError(errno.ENOENT, "the package's modules cannot be read as files")
-    codegen = numba.core.registry.cpu_target.target_context.codegen()
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
     settings = [getattr(numba.config, name, None) for name in _SETTINGS]
-    machine = (platform.machine(), codegen.magic_tuple())
+    machine = (platform.machine(), compiler.target())
     everything = (source.IMPORTED, sys.flags.optimize, versions, settings, machine)
     return hashlib.sha256(repr(everything).encode()).hexdigest()[:24]
 
@@ -99,7 +92,7 @@ def short_hash(kinds: Any) -> str:
 
 
 class Store:
-    """What a Numba dispatcher asks of its cache: to load and to save a compiled signature."""
+    """The files of one function's code: one for each signature."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -107,11 +100,8 @@ class Store:
     def _file(self, signature: Any) -> Path:
         return cache_directory() / f"{self.name}.{short_hash(signature)}.bin"
 
-    def load(self, signature: Any, target_context: Any = None) -> CompileResult | None:
-        """What was kept for a signature.
-
-        All that Numba can compile is not loaded for that, which would take 0.2 s.
-        """
+    def load(self, signature: Any) -> bytes | None:
+        """What was kept for a signature."""
         try:
             content = _own_content(self._file(signature))
         except FileNotFoundError:
@@ -119,27 +109,18 @@ class Store:
         except OSError as error:
             _warn_once(error)
             return None
-        checksum, payload = content[:32], content[32:]
-        if hashlib.sha256(payload).digest() != checksum:
-            return None
-        context = numba.core.registry.cpu_target.target_context
-        return CompileResult._rebuild(context, *pickle.loads(payload))
+        checksum, code = content[:32], content[32:]
+        return code if hashlib.sha256(code).digest() == checksum else None
 
-    load_overload = load  # as Numba calls it
-
-    def save_overload(self, signature: Any, result: Any) -> None:
+    def save(self, signature: Any, code: bytes) -> None:
         """Keep a file of it, where there is room for one."""
-        # Not the environments, which are for raising exceptions: to load them would load kernels.
-        *code, _environments = result._reduce()
-        payload = serialize.dumps((*code, ()))
-        content = hashlib.sha256(payload).digest() + payload
         try:
             if source.changed():  # this process may have imported some of both
                 return
             target = self._file(signature)
             _make(target.parent)
             with beside(target) as (name, file):
-                file.write(content)
+                file.write(hashlib.sha256(code).digest() + code)
                 file.close()  # written without an error, by now
                 os.replace(name, target)
         except OSError as error:

@@ -16,10 +16,11 @@ from typing import Any
 from llvmlite import ir
 from numba import njit, prange, types
 from numba.core import cgutils
-from numba.core.compiler import CompileResult
 
+from fastsoftmax.cpu import compiler
 from fastsoftmax.cpu.cache import Store, short_hash
-from fastsoftmax.cpu.jit import OPTIONS, inlined
+from fastsoftmax.cpu.compiler import ADDRESSED, CALLED
+from fastsoftmax.cpu.jit import inlined
 from fastsoftmax.cpu.llvm import BYTE_POINTER, instruction
 
 Entry = Callable[..., Any]
@@ -30,12 +31,8 @@ def _call(typing: Any, address: Any, arguments: Any) -> Any:
     """Call a compiled function, which returns nothing, with integers as arguments."""
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        kinds = tuple(sig.args[1])
-        convention = context.call_conv
-        kind = convention.get_function_type(types.none, kinds)
-        callee = builder.inttoptr(args[0], kind.as_pointer())
         values = cgutils.unpack_tuple(builder, args[1])
-        convention.call_function(builder, callee, types.none, kinds, values)
+        compiler.emit_call(context, builder, args[0], tuple(sig.args[1]), values)
         return context.get_dummy_value()
 
     return types.void(address, arguments), emit
@@ -66,36 +63,23 @@ def _reader(kind: types.Type) -> Any:
     return read
 
 
-# The owners of code that is called by its address. Numba keeps the code without them, but with
-# references to nothing, at which gevent's monkey.patch_all() fails.
-_libraries: list[Any] = []
-
-
-def _address(result: CompileResult) -> int:
-    _libraries.append(result.library)
-    address: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-    return address
-
-
 def compiled(name: str, kinds: tuple[types.Type, ...], find: Callable[[str], Any]) -> int:
     """The address of a kernel's machine code for arguments of these types.
 
     ``find`` gives the kernel of a name, where there is no code of it yet.
     """
-    store = Store(f"{name}.{short_hash(kinds)}")
-    signature = types.void(*[types.int64] * 4)
-    result = store.load(signature)
-    if result is None:
+
+    def make() -> Any:
         kernel, read = find(name), _reader(types.Tuple(kinds))
 
-        @njit(no_cfunc_wrapper=True, no_cpython_wrapper=True, **OPTIONS)
+        @njit(**ADDRESSED)
         def body(arguments: int, slot: int, first: int, last: int) -> None:
             kernel(*read(arguments), slot, first, last)
 
-        body._cache = store
-        body.compile(signature)
-        result = body.overloads[signature.args]
-    return _address(result)
+        return body
+
+    store = Store(f"{name}.{short_hash(kinds)}")
+    return compiler.address(types.void(*[types.int64] * 4), store, make)
 
 
 @instruction
@@ -169,7 +153,7 @@ _PATIENCE = 10_000
 def watcher() -> Entry:
     """``watch(bell, before)``: look for a while whether the counter is still what it was before."""
 
-    @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
+    @njit(nogil=True, **CALLED)
     def watch(bell: Any, before: int) -> None:
         place = types.int64(bell.ctypes.data)
         for _ in range(_PATIENCE):
@@ -177,9 +161,7 @@ def watcher() -> Entry:
                 return
             _pause()
 
-    watch._cache = Store("watch")
-    entry: Entry = watch.compile(types.void(types.int64[::1], types.int64))
-    return entry
+    return compiler.entry(watch, types.void(types.int64[::1], types.int64), Store("watch"))
 
 
 _X86 = platform.machine() in ("x86_64", "AMD64")
@@ -253,7 +235,7 @@ def helper() -> Entry:
     They outlive the call; its arguments do not, and are touched for a chunk that was taken only.
     """
 
-    @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
+    @njit(nogil=True, **CALLED)
     def help_out(shared: Any) -> None:
         place = types.int64(shared.ctypes.data)
         for _ in range(_PATIENCE):
@@ -262,9 +244,7 @@ def helper() -> Entry:
                 return
             _pause()
 
-    help_out._cache = Store("helper")
-    entry: Entry = help_out.compile(types.void(types.int64[::1]))
-    return entry
+    return compiler.entry(help_out, types.void(types.int64[::1]), Store("helper"))
 
 
 @functools.cache
@@ -274,18 +254,15 @@ def team() -> int:
     Compiling or loading it starts them.
     """
 
-    @njit(parallel=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, **OPTIONS)
-    def take_part(shared: int, threads: int) -> None:
-        for _ in prange(threads):
-            _take_turns(shared)
+    def make() -> Any:
+        @njit(parallel=True, **ADDRESSED)
+        def take_part(shared: int, threads: int) -> None:
+            for _ in prange(threads):
+                _take_turns(shared)
 
-    store, signature = Store("team"), types.void(types.int64, types.int64)
-    result = store.load(signature)
-    if result is None:
-        take_part._cache = store
-        take_part.compile(signature)
-        result = take_part.overloads[signature.args]
-    return _address(result)
+        return take_part
+
+    return compiler.address(types.void(types.int64, types.int64), Store("team"), make)
 
 
 @functools.cache
@@ -306,13 +283,13 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
     strides, serve contiguous and read-only arrays too instead of a variant for each.
     """
 
-    @njit(no_cfunc_wrapper=True, **OPTIONS)
+    @njit(**CALLED)
     def call(arguments: Any, address: int, first: int, last: int) -> None:
         mode = _exchange_mode(_ORDINARY)
         _call(address, (_address_of(arguments), 0, first, last))
         _exchange_mode(mode)
 
-    @njit(no_cfunc_wrapper=True, nogil=True, **OPTIONS)
+    @njit(nogil=True, **CALLED)
     def call_shared(
         arguments: Any, address: int, first: int, last: int, chunks: int, shared: Any, bell: Any,
         team: int, threads: int,
@@ -343,6 +320,5 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
     function, more = call, ()
     if not alone:
         function, more = call_shared, (number, *[number[::1]] * 2, number, number)
-    function._cache = Store("caller_alone" if alone else "caller")
-    entry: Entry = function.compile(types.void(types.Tuple(kinds), number, number, number, *more))
-    return entry
+    signature = types.void(types.Tuple(kinds), number, number, number, *more)
+    return compiler.entry(function, signature, Store("caller_alone" if alone else "caller"))

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, registry
+from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastsoftmax.cpu import compiler
 from fastsoftmax.cpu.sizes import WIDTH
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -58,7 +59,7 @@ def constant(kind: ir.VectorType, number: float) -> ir.Constant:
 
 @functools.cache
 def _features() -> frozenset[str]:
-    _, _, features = registry.cpu_target.target_context.codegen().magic_tuple()
+    _, _, features = compiler.target()
     return frozenset(features.split(","))
 
 

@@ -12,8 +12,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import signature
-from numba.np.arrayobj import populate_array
 
+from fastsoftmax.cpu.compiler import populate_array
 from fastsoftmax.cpu.lanes import Lanes, float32_lanes, float64_lanes, mask_lanes
 from fastsoftmax.cpu.llvm import (
     BYTE_POINTER,

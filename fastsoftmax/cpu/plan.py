@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu import source, threads
+from fastsoftmax.cpu import compiler, source, threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
 from fastsoftmax.cpu.sizes import (
     BLOCK,
@@ -304,7 +304,7 @@ def compile_variant(variant: Variant) -> None:
 
 def cpu() -> tuple[str, int]:
     """The CPU that code is generated for, and the bits of its widest vector."""
-    _, name, features = numba.core.registry.cpu_target.target_context.codegen().magic_tuple()
+    _, name, features = compiler.target()
     enabled = set(features.split(","))
     for feature, width in (("+avx512f", 512), ("+avx", 256)):
         if feature in enabled:

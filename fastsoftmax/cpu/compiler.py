@@ -1,0 +1,173 @@
+"""All that reaches into Numba's private parts: what would break with another version is here.
+
+Each part says what it needs, and the public way, where there is one. (`numba.core.cgutils`,
+`numba.core.typing` and an intrinsic's context and builder, which other modules use, are what
+Numba's documentation writes extensions with. Numba's threads are asked for by public names.)
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import serialize
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, CompileResult
+
+# Needs four options of njit that are not documented: without them, code is right and slower.
+# "_nrt": else Numba would count references to the arrays of a kernel for each row: 1.1x on rows of
+# 1000. (Public: "error_model". "numpy": a division by zero gives infinity or NaN, with no check.)
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+# For what Python calls: one wrapper less.
+CALLED: dict[str, Any] = OPTIONS | {"no_cfunc_wrapper": True}
+# For what is called by its address alone: no wrapper, each of which takes as long to compile.
+ADDRESSED: dict[str, Any] = CALLED | {"no_cpython_wrapper": True}
+
+
+class _Code(JITCodeLibrary):
+    """What an inlined function adds to the code of its callers, which alone is optimised.
+
+    Needs two methods of code libraries and five attributes of theirs. Without it, each function is
+    optimised on its own first: 1.9 s for a kernel instead of 1.3. No public way.
+    """
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+
+class _Inlined(Compiler):
+    """Makes no machine code of a function that runs inside others alone.
+
+    Needs the compiler's state, its flag ``no_compile``, and that a function without machine code
+    can be told to a target context. Without it: as for ``_Code``. The base class and
+    ``define_pipelines`` are public as `numba.core.compiler.CompilerBase`.
+    """
+
+    def define_pipelines(self) -> Any:
+        codegen = self.state.targetctx.codegen()
+        self.state.library = _Code(codegen, self.state.func_id.func_qualname)
+        self.state.flags.no_compile = True
+        return super().define_pipelines()
+
+    def compile_extra(self, func: Any) -> Any:
+        result = super().compile_extra(func)
+        # Numba knows it by the builtin that calls from Python go to: this one raises.
+        entry: Any = [].pop
+        result.target_context.insert_user_function(entry, result.fndesc, [result.library])
+        return result._replace(entry_point=entry)
+
+
+# For what runs inside kernels alone. Public without its pipeline: njit(forceinline=True).
+INSIDE: dict[str, Any] = ADDRESSED | {"forceinline": True, "pipeline_class": _Inlined}
+
+
+def target() -> tuple[str, str, str]:
+    """The triple, CPU and features that code is generated for.
+
+    Needs ``magic_tuple``, which Numba's own cache is keyed by. `llvmlite.binding` tells the host's
+    publicly, but not what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES make of it.
+    """
+    triple, name, features = _context().codegen().magic_tuple()
+    return triple, name, features
+
+
+def _context() -> Any:
+    """Numba's CPU target. No public way."""
+    return numba.core.registry.cpu_target.target_context
+
+
+class Store(Protocol):
+    """Where the compiled code of signatures is kept; see cache.py."""
+
+    def load(self, signature: Any) -> bytes | None:
+        """What was kept for a signature."""
+
+    def save(self, signature: Any, code: bytes) -> None:
+        """Keep it."""
+
+
+class _Cache:
+    """What a dispatcher asks of its private attribute ``_cache``, from a store.
+
+    Needs the names of the two methods, and the order of what ``_reduce`` gives and ``_rebuild``
+    takes: the environments are the last. The public way, njit(cache=True), looks at the defining
+    file alone and, where nothing is writable, raises as the package is imported.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        code = self._store.load(signature)
+        return None if code is None else CompileResult._rebuild(context, *pickle.loads(code))
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        # Not the environments, which are for raising exceptions: to load them would load kernels.
+        *code, _environments = result._reduce()
+        self._store.save(signature, serialize.dumps((*code, ())))
+
+
+def entry(function: Any, signature: Any, store: Store) -> Callable[..., Any]:
+    """What Python calls, compiled or kept.
+
+    Needs that ``compile`` returns the builtin for one signature: calling it spares Numba's
+    inspection of each argument. The public way is to call the dispatcher.
+    """
+    function._cache = _Cache(store)
+    made: Callable[..., Any] = function.compile(signature)
+    return made
+
+
+def address(signature: Any, store: Store, make: Callable[[], Any]) -> int:
+    """The address of machine code, kept or compiled, of the dispatcher that ``make`` returns.
+
+    What was kept is loaded without a dispatcher: all that Numba can compile is not loaded for
+    that, which would take 0.2 s. The public way to an address is `numba.cfunc`, whose code is
+    kept by cache=True alone.
+    """
+    result = _Cache(store).load_overload(signature, _context())
+    if result is None:
+        function = make()
+        entry(function, signature, store)
+        result = function.overloads[signature.args]
+    _libraries.append(result.library)
+    place: int = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    return place
+
+
+# The owners of code that is called by its address. Numba keeps the code without them, but with
+# references to nothing, at which gevent's monkey.patch_all() fails.
+_libraries: list[Any] = []
+
+
+def emit_call(
+    context: Any, builder: ir.IRBuilder, place: ir.Value, kinds: tuple[Any, ...], values: Any
+) -> None:
+    """LLVM's code for a call of what is at such an address, and returns nothing.
+
+    Needs Numba's own calling convention. The public way, C's, is `numba.cfunc`'s.
+    """
+    convention = context.call_conv
+    pointer = convention.get_function_type(types.none, kinds).as_pointer()
+    callee = builder.inttoptr(place, pointer)
+    convention.call_function(builder, callee, types.none, kinds, values)
+
+
+def populate_array(array: Any, **parts: Any) -> None:
+    """Fill in the structure that is an array in LLVM's code.
+
+    Needs Numba's helper of this name. The public way, `numba.carray`, takes pointers of elements.
+    """
+    # Here, as a process that finds its code in the cache does not need it.
+    from numba.np import arrayobj
+
+    arrayobj.populate_array(array, **parts)
