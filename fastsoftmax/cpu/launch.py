@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 
 from fastsoftmax.cpu.cache import Store, short_hash
 from fastsoftmax.cpu.jit import OPTIONS, inlined
@@ -77,6 +78,7 @@ def _address(result: CompileResult) -> int:
     return address
 
 
+@global_compiler_lock  # also while code is loaded, or its modules are imported: see threads.py
 def compiled(name: str, kinds: tuple[types.Type, ...], find: Callable[[str], Any]) -> int:
     """The address of a kernel's machine code for arguments of these types.
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 
 from fastsoftmax.cpu.launch import SHARED, Entry, helper, watcher
 
@@ -50,6 +51,13 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+    # Nobody else compiles or loads code at a fork: a child would wait for that thread for ever.
+    _compiling = getattr(global_compiler_lock, "_lock", None) or _thread.RLock()
+    os.register_at_fork(
+        before=_compiling.acquire,
+        after_in_parent=_compiling.release,
+        after_in_child=_compiling.release,
+    )
 
 
 def _help(tasks: _Tasks, watch: Entry, help_out: Entry) -> None:
