@@ -1,10 +1,17 @@
 """`python -m fastsoftmax`, or `fastsoftmax`: the command line."""
 
+import io
+import os
 import sys
 
 
 def main() -> int:
-    """As `command.main`, from where NumPy and Numba are not loaded yet: 130 for Ctrl-C here too."""
+    """As `command.main`, from where it is not loaded yet: 130 for Ctrl-C here too."""
+    # Python has none of those that were closed. What is opened first takes their places.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # files may have any name
     try:
         try:
             from fastsoftmax import command

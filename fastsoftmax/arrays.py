@@ -181,11 +181,9 @@ def _overlaps_itself(array: Array) -> bool:
     return bool(np.any(np.diff(np.sort(places, axis=None)) < array.itemsize))
 
 
-# Temperatures below this are taken as the limit 0: their reciprocals leave the range of float64.
-# Only float64 rows whose logits differ by less than 2**-990 show it.
+# The reciprocals of colder temperatures leave the range of float64, and the rests of hotter ones'
+# are subnormal: there, kernels are given logits and temperature scaled, exactly.
 _COLDEST = 2.0**-1000
-# Of temperatures above this the reciprocals' rests are subnormal: logits and temperature are
-# scaled down together, exactly.
 _HOTTEST = 2.0**900
 
 
@@ -198,23 +196,32 @@ def at_limits(
     hottest = coldest if single else temperature.max()
     if coldest >= _COLDEST and hottest <= _HOTTEST:
         return x, temperature
-    frozen = temperature < _COLDEST
-    molten = np.isinf(temperature)
-    hot = (temperature > _HOTTEST) & ~molten
     if x.dtype.kind == "c":
-        raise ValueError("temperature 0 and infinity have no limit for complex numbers")
+        raise ValueError(
+            "temperature 0 and infinity have no limit for complex numbers, nor are these divided "
+            f"by less than {_COLDEST:.2g} or more than {_HOTTEST:.2g}"
+        )
+    # Only float64 is fine enough for a cold row, and large enough for a hot one, to be anything
+    # but the limit; long double has the range for either.
+    fine = x.dtype.itemsize >= 8
+    frozen = temperature == 0 if fine else temperature < _COLDEST
+    molten = np.isinf(temperature) if fine else temperature > _HOTTEST
+    scaled = has_kernel(x.dtype) & ~(frozen | molten)
+    cold = scaled & (temperature < _COLDEST)
+    hot = scaled & (temperature > _HOTTEST)
     logits = x.astype(np.promote_types(x.dtype, np.float64))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         counted: Any = True if mask is None else mask
         top = np.max(logits, axis=axes, keepdims=True, initial=-np.inf, where=counted)
         # Infinities and NaN are at any temperature what they are.
         finite = np.isfinite(logits)
         ties = np.where(finite, np.where(logits == top, 0.0, -np.inf), logits)
         level = np.where(finite, 0.0, logits)
-    # Only float64 is large enough for a hot row to be anything but uniform.
-    cooled = np.ldexp(logits, -200) if x.dtype.itemsize >= 8 else level
-    limit = np.where(frozen, ties, np.where(molten, level, np.where(hot, cooled, logits)))
-    temperature = np.where(hot, np.ldexp(temperature, -200), temperature)
+        # Whatever differs from a top this large differs by 2**747.
+        warmed = np.where(np.abs(top) < 2.0**800, np.ldexp(logits, 200), ties)
+        cooled = np.ldexp(logits, -200)
+    limit = np.select([frozen, molten, cold, hot], [ties, level, warmed, cooled], logits)
+    temperature = np.ldexp(temperature, 200 * cold.astype(int) - 200 * hot.astype(int))
     return limit.astype(x.dtype), np.where(frozen | molten, 1.0, temperature)
 
 

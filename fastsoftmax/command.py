@@ -56,23 +56,32 @@ class _Ended(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Raise where SIGTERM or SIGHUP would end the process at once and leave what it has begun."""
+    """Raise where a signal would end the process at once and leave what it has begun.
 
-    def end(number: int, frame: object) -> NoReturn:
-        raise _Ended(number)
+    Only once: what further ones would interrupt is the removal of that.
+    """
+    ended = False
 
-    caught = []
+    def end(number: int, frame: object) -> None:
+        nonlocal ended
+        if not ended:
+            ended = True
+            raise _Ended(number)
+
+    caught = {}
     if threading.current_thread() is threading.main_thread():
-        numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+        present = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+        handlers = {getattr(signal, n): signal.getsignal(getattr(signal, n)) for n in present}
         # One that is ignored (nohup), or somebody else's, is left alone.
-        caught = [n for n in numbers if n and signal.getsignal(n) == signal.SIG_DFL]
+        ours = (signal.SIG_DFL, signal.default_int_handler)
+        caught = {n: handler for n, handler in handlers.items() if handler in ours}
     try:
         for number in caught:
             signal.signal(number, end)
         yield
     finally:
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in caught.items():
+            signal.signal(number, handler)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="score a .npy file of logits, or the ones shipped")
     score.set_defaults(command=_score)
     score.add_argument("file", nargs="?", type=Path, metavar="FILE.npy")
-    score.add_argument("-o", dest="out", type=Path, metavar="OUT.npy", help="write the result")
+    score.add_argument("-o", dest="out", type=_file, metavar="OUT.npy", help="write the result")
     score.add_argument("--overwrite", action="store_true", help="replace OUT.npy if it is there")
     score.add_argument("--function", choices=list(_FUNCTIONS), default="softmax")
     score.add_argument("--axis", type=int, default=-1, help="the axis of the classes")
@@ -128,6 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     warmup = commands.add_parser("warmup", help="compile what common calls need into the cache")
     warmup.set_defaults(command=_warmup)
     return parser
+
+
+def _file(name: str) -> Path:
+    if os.path.basename(name) in ("", os.curdir, os.pardir):  # a path's end that Path would drop
+        raise _Refused(f"cannot write {name!r}: not the name of a file")
+    return Path(name)
 
 
 @contextlib.contextmanager

@@ -79,6 +79,8 @@ def _array(name: str, argument: Any) -> Array:
             f"{name} must be an array or make one, got {_type(argument)}: {error}"
         ) from error
     if array.dtype.kind == "O":
+        if _is(argument, "pandas", "Series", "DataFrame"):
+            return _numbers(name, argument, array)
         for attribute, advice in _ADVICE.items():
             if hasattr(argument, attribute):
                 raise TypeError(
@@ -86,6 +88,27 @@ def _array(name: str, argument: Any) -> Array:
                     + advice.format(name)
                 )
     return array
+
+
+def _numbers(name: str, argument: Any, objects: Array) -> Array:
+    """What pandas gives as objects, as numbers where they are some: of several types, or NA."""
+    pandas = sys.modules["pandas"]
+    frame = argument.to_frame() if objects.ndim == 1 else argument
+    columns = [frame.iloc[:, place] for place in range(frame.shape[1])]
+    kinds = pandas.api.types
+    if not columns or not all(map(kinds.is_numeric_dtype, columns)):  # booleans are numeric
+        return objects
+    numbers = []
+    for column in columns:
+        dtype = getattr(column.dtype, "numpy_dtype", None) or np.asarray(column).dtype
+        if not column.hasnans:
+            numbers.append(column.to_numpy(dtype))
+            continue
+        if name == "where":
+            raise ValueError(f"where must not have missing values, got {column.isna().sum()}")
+        dtype = dtype if dtype.kind in "fc" else np.dtype(np.float64)
+        numbers.append(column.to_numpy(dtype, na_value=np.nan))
+    return np.column_stack(numbers).reshape(objects.shape)
 
 
 def _type(x: Any) -> str:
@@ -236,5 +259,8 @@ def rewrap_reduced(
         index = x.columns if axes == (0,) else x.index
         return sys.modules["pandas"].Series(result, index=index)
     if _is(x, "xarray", "DataArray"):
-        return x.isel({x.dims[axis]: 0 for axis in axes}, drop=True).copy(data=result)
+        kept = [dimension for axis, dimension in enumerate(x.dims) if axis not in axes]
+        lost = [dimension for axis, dimension in enumerate(x.dims) if axis in axes]
+        coordinates = x.coords.to_dataset().drop_dims(lost, errors="ignore").coords
+        return type(x)(result, coordinates, kept, x.name, x.attrs)
     return result

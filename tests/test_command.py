@@ -253,6 +253,39 @@ def test_what_cannot_be_printed(name):
     assert result.stderr == "fastsoftmax: cannot print: No space left on device\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.parametrize("closed", ["1", "2", "1 2", "0 1 2"])
+@pytest.mark.parametrize("arguments", ["info", "score --top 0"])
+def test_streams_that_are_closed(closed, arguments):
+    shell = f"exec {sys.executable} -m fastsoftmax {arguments}"
+    shell += "".join(f" {stream}>&-" for stream in closed.split())
+    result = subprocess.run(["sh", "-c", shell], capture_output=True, text=True)
+    assert result.returncode == (0 if arguments == "info" else 2)
+    assert "Traceback" not in result.stderr
+    assert bool(result.stdout) == (arguments == "info" and "1" not in closed)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
+def test_names_that_stdout_cannot_encode(logits, tmp_path, encoding):
+    path, _ = logits
+    odd = path.rename(tmp_path / os.fsdecode("数字\N{SNOWMAN}".encode() + b"\xff.npy"))
+    result = subprocess.run(
+        [sys.executable, "-m", "fastsoftmax", "score", odd, "-o", tmp_path / "out.npy"],
+        capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"\\udcff.npy" in result.stdout
+    assert (tmp_path / "out.npy").exists()
+
+
+@pytest.mark.parametrize("name", ["new/", "new/.", "new/..", "", "."])
+def test_what_is_no_name_of_a_file(logits, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    line = refused(capsys, "score", logits[0], "-o", name)
+    assert line == f"fastsoftmax: cannot write {name!r}: not the name of a file\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
 def test_what_does_not_fit_into_memory(logits, monkeypatch, capsys):
     def allocate(*args):
         raise MemoryError("unable to allocate 8 GiB")

@@ -50,6 +50,52 @@ def test_pandas_objects_keep_their_labels():
     assert softmax(series, where=mask)["q"] == 0
 
 
+def nullable(kind):
+    plain = pandas.DataFrame({"a": [1, 2], "b": [3.5, np.nan], "c": [True, False]}, list("xy"))
+    if kind == "pyarrow":
+        pytest.importorskip("pyarrow")
+        return plain.convert_dtypes(dtype_backend="pyarrow")
+    return plain if kind == "of several types" else plain.convert_dtypes()
+
+
+@pytest.mark.parametrize("kind", ["nullable", "pyarrow", "of several types"])
+def test_columns_of_several_types_are_numbers_and_what_is_missing_is_nan(kind):
+    frame = nullable(kind)
+    got = softmax(frame, axis=1)
+    assert (list(got.index), list(got.columns)) == (["x", "y"], ["a", "b", "c"])
+    np.testing.assert_array_equal(got.loc["x"], softmax([1.0, 3.5, 1.0]))
+    assert np.isnan(got.loc["y"]).all()
+    absent = frame.notna().convert_dtypes()
+    np.testing.assert_array_equal(
+        logsumexp(frame, axis=1, where=absent), [logsumexp([1.0, 3.5, 1.0]), logsumexp([2.0, 0.0])]
+    )
+    narrow = frame[["b"]].astype("Float32").assign(d=np.float32(1))
+    assert softmax(narrow, axis=1).to_numpy().dtype == np.float32
+    words = frame.assign(d="five")
+    with pytest.raises(TypeError, match="needs real or complex numbers"):
+        softmax(words, axis=1)
+
+
+def test_a_mask_in_which_values_are_missing_is_refused():
+    mask = pandas.DataFrame({"a": pandas.array([True, None], "boolean"), "b": [True, False]})
+    with pytest.raises(ValueError, match="where must not have missing values, got 1"):
+        softmax(pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}), axis=1, where=mask)
+    missing = pandas.Series(pandas.array([True, None], "boolean"), list("ab"))
+    with pytest.raises(ValueError, match="where must not have missing values, got 1"):
+        softmax(pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}), axis=1, where=missing)
+
+
+def test_an_empty_axis_of_an_xarray_is_reduced():
+    labels = {"r": list("vwxy"), "size": ("r", [1, 2, 3, 4]), "of": (("r", "c"), np.zeros((4, 0)))}
+    x = xarray.DataArray(np.zeros((4, 0)), labels, ("r", "c"), "logits", {"unit": "nat"})
+    total = logsumexp(x, axis=1)
+    xarray.testing.assert_identical(total, x.sum("c", keep_attrs=True).copy(data=[-np.inf] * 4))
+    bare = xarray.DataArray(np.zeros((4, 0)), dims=("r", "c"))
+    assert logsumexp(bare, axis=1).dims == ("r",)
+    paired = ARRAY.stack(place=["r", "c"]).expand_dims(n=2)
+    xarray.testing.assert_allclose(logsumexp(paired, axis=0), paired[0] + np.log(2.0))
+
+
 def test_xarray_objects_keep_their_labels():
     x = xarray.DataArray(
         np.random.default_rng(0).standard_normal((2, 3)),

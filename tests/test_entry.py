@@ -19,25 +19,49 @@ def run(directory, *arguments, **environment):
     return subprocess.run(command, env=env, cwd=directory, capture_output=True, text=True)
 
 
-def of_script(name):
+def script(directory, name):
     module, _, function = SCRIPTS[name].partition(":")
-    return ["-c", f"import sys; from {module} import {function}; sys.exit({function}())"]
+    directory.mkdir()
+    program = f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+    (directory / name).write_text(program)
+    return str(directory / name)
+
+
+INTERRUPTED = "import signal; signal.raise_signal(signal.SIGINT)"
 
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("fastsoftmax", of_script("fastsoftmax")),
+        ("fastsoftmax", []),
         ("fastsoftmax", ["-m", "fastsoftmax"]),
-        ("fastsoftmax-verify", of_script("fastsoftmax-verify")),
+        ("fastsoftmax", ["-Wignore", "-mfastsoftmax", "info"]),
+        ("fastsoftmax-verify", []),
         ("fastsoftmax-verify", ["-m", "verification"]),
     ],
 )
-def test_an_interrupt_while_numpy_is_imported_is_one_line(tmp_path, name, arguments):
-    (tmp_path / "numpy.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
-    result = run(tmp_path, *arguments)
+@pytest.mark.parametrize("module", ["numpy", "rich"])
+def test_an_interrupt_while_a_command_is_imported_is_one_line(tmp_path, name, arguments, module):
+    (tmp_path / f"{module}.py").write_text(INTERRUPTED)
+    result = run(tmp_path, *(arguments or [script(tmp_path / "bin", name)]))
     assert (result.returncode, result.stdout) == (130, "")
     assert result.stderr == f"{name}: interrupted\n"
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import fastsoftmax"], ["-m", "other", "info"]])
+def test_an_interrupt_while_another_program_imports_the_library_is_its_own(tmp_path, arguments):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "__init__.py").write_text("import fastsoftmax")
+    (tmp_path / "numpy.py").write_text(INTERRUPTED)
+    result = run(tmp_path, *arguments)
+    assert result.returncode != 130
+    assert result.stderr.endswith("KeyboardInterrupt\n")
+
+
+def test_the_import_has_loaded_all_that_a_first_call_of_two_threads_would(tmp_path):
+    program = "import sys, fastsoftmax; print('fastsoftmax.cpu.plan' in sys.modules)"
+    result = run(tmp_path, "-c", program)
+    assert (result.stdout, result.stderr) == ("True\n", "")
 
 
 def test_where_numba_may_not_compile_calls_say_so(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import fastsoftmax
 from fastsoftmax import files
 from fastsoftmax.command import main
+from fastsoftmax.cpu import cache
 
 SHAPE = (100, 1000)
 
@@ -76,10 +77,11 @@ def test_a_hangup_that_is_ignored_stays_ignored(logits, tmp_path):
 
 
 def test_signals_are_as_before_when_a_command_has_ended(logits, capsys):
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = [signal.getsignal(number) for number in numbers]
     assert main(["info"]) == 0
     assert main(["bake"]) == 2
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(logits, tmp_path, capsys):
@@ -88,12 +90,36 @@ def test_what_a_killed_process_left_is_removed_by_the_next(logits, tmp_path, cap
     _, ended = run("os.kill(os.getpid(), 9)", path, "-o", out)
     assert ended == -9
     assert len(names(tmp_path)) == 2  # a part and the logits
-    others = [".out.npy.mine.part", ".other.npy.0123456789abcdef.part", ".out.npy.part"]
+    prefix = cache.part_of(out)
+    other = cache.part_of(tmp_path / "other.npy")
+    others = [f"{prefix}.mine.part", f"{other}.0123456789abcdef.part", f"{prefix}.part"]
     for other in others:
         (tmp_path / other).touch()
     assert main(["score", str(path), "-o", str(out)]) == 0
     assert names(tmp_path) == sorted([*others, "out.npy", "x.npy"])
     np.testing.assert_array_equal(np.load(out), fastsoftmax.softmax(x, axis=-1))
+
+
+def test_a_name_as_long_as_names_can_be(logits, tmp_path, capsys):
+    out = tmp_path / ("x" * 251 + ".npy")
+    assert main(["score", str(logits[0]), "-o", str(out)]) == 0
+    assert names(tmp_path) == ["x.npy", out.name]
+
+
+def test_many_signals_at_once_leave_nothing_behind(logits, tmp_path):
+    """Of which the later ones come while what the first has ended is removed."""
+    again = "[signal.raise_signal(n) for n in (15, 1, 2) * 3]"
+    first = f"""import signal
+    from fastsoftmax.cpu import cache
+    unlink = os.unlink
+    def interrupted(path):
+        {again}
+        unlink(path)
+    os.unlink = interrupted
+    os.kill(os.getpid(), 15)"""
+    line, ended = run(first, logits[0], "-o", tmp_path / "out.npy")
+    assert (ended, line.count("\n")) == (143, 1)
+    assert names(tmp_path) == ["x.npy"]
 
 
 def test_of_two_at_once_the_first_to_end_keeps_its_result(logits, tmp_path, capsys):
@@ -118,7 +144,7 @@ def test_a_part_taken_for_stale_before_it_was_locked_is_made_again(
 
     def remove_first(descriptor, wait):
         if not removed:
-            removed.extend(tmp_path.glob(".out.npy.*.part"))
+            removed.extend(tmp_path.glob(".*.part"))
             removed[0].unlink()
 
     monkeypatch.setattr(files, "_lock", remove_first)

@@ -357,6 +357,33 @@ def test_temperatures_approach_their_limits():
     np.testing.assert_array_equal(softmax(np.complex64([1, 2]), temperature=1e-46), [0, 1])
 
 
+def test_temperatures_next_to_zero_are_not_zero():
+    np.testing.assert_array_equal(log_softmax([0.0, -1.0], temperature=1e-305), [0, -1e305])
+    tiny = exact.mpmath.mpf(1e-310), exact.mpmath.mpf(5e-324), exact.mpmath.mpf(2.0**-1001)
+    rows = [[1e-310, 0], [0, -1e-323, 5e-324], [2.0**-960, 2.0**-960 - 2.0**-999, -1e300]]
+    for x, temperature in zip(rows, tiny, strict=True):
+        x = np.array(x)
+        got = softmax(x, temperature=float(temperature))
+        assert exact.ulp_error(got, exact.softmax(x, temperature)) <= 1.95
+    # Beside others of every temperature, and where scaled logits would be infinite.
+    x = np.array([[0.0, -1.0]] * 4 + [[1.7e308, 1.7e308], [NAN, 1.0], [INF, 1.0]])
+    temperature = np.array([0, 1e-305, 1.0, 1e305, 1e-305, 1e-305, 1e-305]).reshape(-1, 1)
+    got = log_softmax(x, axis=1, temperature=temperature)
+    for row, t, alone in zip(x, temperature[:, 0], got, strict=True):
+        np.testing.assert_array_equal(alone, log_softmax(row, temperature=t))
+    half = np.log(0.5)
+    np.testing.assert_array_equal(
+        got, [[0, -INF], [0, -1e305], got[2], [half] * 2, [half] * 2, [NAN] * 2, [NAN, -INF]]
+    )
+    for dtype, right in ((None, -INF), (np.float64, -1e305)):
+        logits = np.float32([0, -1])
+        assert log_softmax(logits, temperature=1e-305, dtype=dtype)[1] == right
+    got = log_softmax(np.longdouble([0, -1]), temperature=1e-310)[1]
+    assert got == -1 / np.longdouble(1e-310)
+    with pytest.raises(ValueError, match="complex numbers"):
+        softmax([1j, 2], temperature=1e-310)
+
+
 # --- masks ---------------------------------------------------------------------------------
 
 

@@ -172,6 +172,56 @@ for thread in background: thread.join()
     run(program)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_another_thread_compiles(tmp_path):
+    program = """
+import signal, warnings
+from numba.core.compiler_lock import global_compiler_lock
+begun = threading.Event()
+def compile_slowly():
+    with global_compiler_lock:
+        begun.set()
+        time.sleep(0.3)
+warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks
+thread = threading.Thread(target=compile_slowly)
+thread.start()
+begun.wait()
+child = os.fork()
+signal.alarm(40)
+if child == 0:
+    os._exit(0 if fastsoftmax.softmax([0.0, 0.0])[0] == 0.5 else 1)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+assert fastsoftmax.logsumexp([0.0]) == 0
+"""
+    run(program, timeout=90, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_another_thread_imports_what_compiles(tmp_path):
+    program = """
+import signal, warnings
+begun = threading.Event()
+class Slowly:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fastsoftmax.cpu.columns" and not begun.is_set():
+            begun.set()
+            time.sleep(0.3)
+sys.meta_path.insert(0, Slowly())
+warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks
+thread = threading.Thread(target=fastsoftmax.softmax, args=([0.0, 0.0],))
+thread.start()
+begun.wait()
+child = os.fork()
+signal.alarm(40)
+if child == 0:
+    os._exit(0 if fastsoftmax.softmax([0.0, 0.0])[0] == 0.5 else 1)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+"""
+    run(program, timeout=90, NUMBA_CACHE_DIR=str(tmp_path))
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_pools_of_processes(method, tmp_path):
     if method not in multiprocessing.get_all_start_methods():

@@ -22,6 +22,7 @@ import os
 import platform
 import re
 import secrets
+import shlex
 import stat
 import sys
 import time
@@ -101,13 +102,13 @@ class Store:
         return cache_directory() / f"{self.name}.{short_hash(signature)}.bin"
 
     def load(self, signature: Any) -> bytes | None:
-        """What was kept for a signature."""
+        """What was kept for a signature, None where it is to be compiled.
+
+        Where that cannot be kept, saving it says so.
+        """
         try:
             content = _own_content(self._file(signature))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            _warn_once(error)
+        except OSError:
             return None
         checksum, code = content[:32], content[32:]
         return code if hashlib.sha256(code).digest() == checksum else None
@@ -156,8 +157,13 @@ def _own_content(file: Path) -> bytes:
     """What is in a file of code that nobody else can have written."""
     _check_own(file.parent.parent)
     _check_own(file.parent)
-    with file.open("rb") as opened:
-        _check_status(file, os.fstat(opened.fileno()))
+    # Whatever is in its place, it is not waited for, as a pipe's other end would be.
+    at_once = getattr(os, "O_NONBLOCK", 0)
+    with open(file, "rb", opener=lambda name, flags: os.open(name, flags | at_once)) as opened:
+        status = os.fstat(opened.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(file))
+        _check_status(file, status)
         content = opened.read()
     _stamp(file.parent)
     return content
@@ -170,13 +176,17 @@ def _check_own(directory: Path) -> None:
     _check_status(directory, status)
 
 
+class _Open(PermissionError):
+    """Others may write to this user's own file or directory."""
+
+
 def _check_status(path: Path, status: os.stat_result) -> None:
     if not hasattr(os, "geteuid"):  # Windows, where a user's directories are the user's alone
         return
     if status.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, "it belongs to another user", str(path))
     if status.st_mode & 0o022:
-        raise PermissionError(errno.EPERM, "others may write to it", str(path))
+        raise _Open(errno.EPERM, "others may write to it", str(path))
 
 
 @functools.cache
@@ -186,13 +196,18 @@ def _stamp(directory: Path) -> None:
         os.utime(directory)
 
 
+def part_of(path: Path) -> str:
+    """How the names of new files beside a path begin: short, however long its own is."""
+    return f".fastsoftmax.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
+
+
 @contextlib.contextmanager
 def beside(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """A new file beside a path, which may take its name; it is gone when the block ends.
 
     So nobody ever sees half of what is written, and an old file stays as it is until then.
     """
-    name = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    name = path.with_name(f"{part_of(path)}.{secrets.token_hex(8)}.part")
     try:
         with open(name, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             yield name, file
@@ -211,9 +226,12 @@ def _warn_once(error: OSError) -> None:
     if failure is not None:
         return
     failure = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    mend = "Point NUMBA_CACHE_DIR to a writable directory of your own"
+    if isinstance(error, _Open):
+        mend = f"Run `chmod go-w {shlex.quote(error.filename)}`"
     text = (
         f"fastsoftmax keeps its compiled code in memory only ({failure}): every process will "
-        "compile again. Point NUMBA_CACHE_DIR to a writable directory to keep it."
+        f"compile again. {mend} to keep it."
     )
     try:
         warnings.warn(text, RuntimeWarning, stacklevel=2)

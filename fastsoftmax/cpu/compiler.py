@@ -8,6 +8,7 @@ Numba's documentation writes extensions with. Numba's threads are asked for by p
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,6 +18,13 @@ from numba import types
 from numba.core import serialize
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, CompileResult
+from numba.core.compiler_lock import global_compiler_lock
+
+# Needs the lock in which Numba compiles, as a decorator, and what it is made of, to be held at a
+# fork. Without it, a child that was forked while another thread compiled waits for ever. No public
+# way.
+compiling: Any = global_compiler_lock
+lock: Any = getattr(global_compiler_lock, "_lock", None) or threading.RLock()
 
 # Needs four options of njit that are not documented: without them, code is right and slower.
 # "_nrt": else Numba would count references to the arrays of a kernel for each row: 1.1x on rows of

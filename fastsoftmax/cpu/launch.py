@@ -63,6 +63,7 @@ def _reader(kind: types.Type) -> Any:
     return read
 
 
+@compiler.compiling  # also while code is loaded, or its modules are imported: see threads.py
 def compiled(name: str, kinds: tuple[types.Type, ...], find: Callable[[str], Any]) -> int:
     """The address of a kernel's machine code for arguments of these types.
 

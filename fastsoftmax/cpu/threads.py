@@ -25,6 +25,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from fastsoftmax.cpu.compiler import lock
 from fastsoftmax.cpu.launch import SHARED, Entry, helper, refused, team, watcher
 
 # Chunks for each thread: a thread that is late, or slowed by another process, leaves some to
@@ -117,6 +118,10 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+    # Nobody else compiles or loads code at a fork: a child would wait for that thread for ever.
+    os.register_at_fork(
+        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+    )
 
 
 def _help(tasks: _Tasks, watch: Entry, help_out: Entry) -> None:
