@@ -13,11 +13,8 @@ def main() -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # files may have any name
     try:
-        try:
-            from fastsoftmax import command
-        except ValueError as error:  # of an environment variable
-            print(f"fastsoftmax: {error}", file=sys.stderr)
-            return 2
+        from fastsoftmax import command
+
         return command.main()
     except KeyboardInterrupt:
         print("fastsoftmax: interrupted", file=sys.stderr)

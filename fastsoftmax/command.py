@@ -25,7 +25,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fastsoftmax import __version__, arrays, files, functions
-from fastsoftmax.cpu import plan
+from fastsoftmax.cpu import plan, threads
 
 Array = np.ndarray[Any, Any]
 
@@ -92,6 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _ended_by_signals():
             options = _parser().parse_args(arguments)
+            try:
+                threads.chosen()
+            except ValueError as error:  # of an environment variable
+                raise _Refused(error) from None
             options.command(options)
             sys.stdout.flush()
     except (_Refused, files.Unreadable, plan.Unavailable) as refusal:
@@ -344,7 +348,7 @@ def _info(options: argparse.Namespace) -> None:
     import llvmlite
     import numba
 
-    from fastsoftmax.cpu import cache, threads
+    from fastsoftmax.cpu import cache
 
     name, width = plan.cpu()
     try:
@@ -367,7 +371,7 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _warmup(options: argparse.Namespace) -> None:
-    from fastsoftmax.cpu import cache, threads
+    from fastsoftmax.cpu import cache
 
     variants = plan.common_variants()
     start = time.perf_counter()

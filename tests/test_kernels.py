@@ -134,9 +134,7 @@ def sums(x, stored, mask=None, weight=None, columns=False):
 
 
 @pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize(
-    "length", [BLOCK + 1, 2 * BLOCK, 5 * BLOCK + 3, MOST_CUTS * BLOCK, MOST_CUTS * BLOCK + 1]
-)
+@pytest.mark.parametrize("length", [BLOCK + 1, 2 * BLOCK, 5 * BLOCK + 3, MOST_CUTS * BLOCK + 1])
 def test_cuts_are_right_alone_shared_and_as_columns(name, length):
     dtype, stored = TYPES[name]
     rng = np.random.default_rng(6)

@@ -84,7 +84,7 @@ def test_any_other_choice_is_an_error_that_names_it(value):
 
 
 def test_the_environment_chooses():
-    program = "from fastsoftmax.cpu import threads; print(threads._choice)"
+    program = "from fastsoftmax.cpu import threads; print(threads.chosen())"
     for value, choice in (("numba", "numba"), ("own", "own"), ("", "own")):
         assert run(program, FASTSOFTMAX_THREADING=value).stdout == f"{choice}\n"
     result = run(program, FASTSOFTMAX_THREADING="omp", check=False)

@@ -59,7 +59,13 @@ def _checked(choice: object, name: str) -> str:
     return str(choice)
 
 
-_choice = _checked(os.environ.get("FASTSOFTMAX_THREADING") or "own", "FASTSOFTMAX_THREADING")
+# What the environment says is checked when it first counts: an import should not fail for it.
+_choice = os.environ.get("FASTSOFTMAX_THREADING") or "own"
+
+
+def chosen() -> str:
+    """Whose threads share large calls, "own" or "numba"; ValueError for what is neither."""
+    return _checked(_choice, "FASTSOFTMAX_THREADING")
 
 
 def set_threading(threads: str) -> None:
@@ -67,7 +73,8 @@ def set_threading(threads: str) -> None:
 
     Numba's are for programs that have them already and want no second set. Results have the same
     bits on either. The environment variable ``FASTSOFTMAX_THREADING`` chooses for a process from
-    its start. Calls of less than 131,072 logits stay on the calling thread with either.
+    its start; where it is neither, large calls are a ValueError. Calls of less than 131,072 logits
+    stay on the calling thread with either.
 
     Parameters
     ----------
@@ -139,7 +146,7 @@ def helpers_code() -> tuple[Entry, Entry]:
 
 def prepare() -> None:
     """Have the code ready that threads run, in this process and for later ones."""
-    if _choice == "numba":
+    if chosen() == "numba":
         team()
     else:
         helpers_code()
@@ -166,7 +173,7 @@ def run(
     """
     chunks = 1 if threads == 1 else min(last - first, _CHUNKS * threads)
     shared = np.zeros(SHARED, np.int64)
-    if threads > 1 and _choice == "numba":
+    if threads > 1 and chosen() == "numba":
         _run_team(call, (arguments, address, first, last, chunks, shared), threads)
         return
     if threads > 1:
@@ -220,7 +227,7 @@ def number() -> int:
     NUMBA_NUM_THREADS says; else as many as this process may run on: the CPUs of its affinity, or
     the share of them that its cgroup has. One where threads are green.
     """
-    if _choice == "own":
+    if chosen() == "own":
         if _green:
             return 1
         # Asking Numba would start its threads, unless they are there.
@@ -234,7 +241,7 @@ def number() -> int:
 def description() -> str:
     """How many threads a call may use, and whose."""
     several = number()
-    return f"{several}, Numba's ({_layer()})" if _choice == "numba" else f"{several}, of our own"
+    return f"{several}, Numba's ({_layer()})" if chosen() == "numba" else f"{several}, of our own"
 
 
 def _affinity() -> int:
