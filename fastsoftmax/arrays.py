@@ -139,7 +139,7 @@ def temperatures(temperature: Array, shape: tuple[int, ...], axes: tuple[int, ..
     if temperature.dtype.kind not in "biuf" and not has_kernel(temperature.dtype):
         got = f"an array of {temperature.dtype!r}" if temperature.ndim else repr(temperature.item())
         raise TypeError(f"temperature must be real, got {got}")
-    array = cast(temperature, np.dtype(np.float64))
+    array = np.require(cast(temperature, np.dtype(np.float64)), requirements="A")
     coldest = array.min(initial=np.inf) if array.ndim else array.item()
     if not coldest >= 0:  # one reading of a million temperatures, not three
         value = array[~(array >= 0)].flat[0]
@@ -266,11 +266,7 @@ class Rows:
         if numbers.ndim == 0:  # what broadcast_to would give, ten times faster
             return np.ndarray(shape, numbers.dtype, numbers, strides=(0,) * len(shape))
         numbers = np.broadcast_to(numbers, self._reduced_shape)
-        seen = numbers.transpose(self._order).reshape(shape)
-        # Beside columns lie theirs, which are loaded together, or one number serves all.
-        if self.inner > 1 and any(seen.strides) and seen.strides[-1] != seen.itemsize:
-            seen = np.ascontiguousarray(seen)
-        return seen
+        return numbers.transpose(self._order).reshape(shape)
 
     def _seen_shape(self, *sizes: int) -> tuple[int, ...]:
         return sizes if self.inner == 1 else (*sizes, self.inner)

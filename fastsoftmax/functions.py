@@ -68,18 +68,17 @@ def softmax(
 
     Notes
     -----
-    Error against the exact result, at any spread, offset and length, subnormal results included:
+    Error against the exact result, at any spread, offset and length, subnormal results included,
+    and below the sum of the worst of every step:
 
-    - float32: at most 0.7 ULP for rows of up to 4096 logits: 0.5 for the one rounding, and twice
-      0.09 for exp (2**-27.5) in the result and in the total, which are computed in float64; at
-      most 1.7 for longer rows, whose exponentials are rounded to float32 in between: 1 more;
-    - float64: at most 1.95 ULP: 0.5, 1, and twice 0.22 for the tail of exp (2**-55.2 of its
-      value), with totals in twice the precision;
-    - float16 and bfloat16: at most 0.51 ULP: the float64 result, rounded once.
+    - float32: at most 1.75 ULP (1.86: 1 for the exponential's one rounding, 2**-24 of it, 0.5 for
+      the result's, 2**-27 for the exponential itself and 1.8 times that for the total, to which
+      exponentials are added with what they left out);
+    - float64: at most 1.6 ULP (1.77: 1, 0.5, and twice 2**-56 of the exponential and the total);
+    - float16 and bfloat16: at most 0.51 ULP: the float32 result, rounded once more.
 
-    A row's bits depend on its values and its length: not on the batch around it, the number of
-    threads, the alignment, the layout or the CPU. (Over several axes at once, elements are
-    added in the order of memory, so that a C and a Fortran array may differ in the last bit.)
+    A row's bits depend on its values alone: not on their order, the batch around it, the number of
+    threads, the alignment, the layout, the axes or the CPU. Totals are sums of integers.
 
     Source: P. Blanchard, D. J. Higham, N. J. Higham, Accurately computing the log-sum-exp and
     softmax functions, IMA J. Numer. Anal. 41 (2021), doi:10.1093/imanum/draa038.
@@ -150,10 +149,10 @@ def log_softmax(
 
     Notes
     -----
-    Error: at most 0.6 ULP for float32 (0.5, and 2**-27.5 of the total), 0.51 for float16 and
-    bfloat16, 1.1 for float64 (0.5 for adding the logarithm of the total to its correction, 0.5
-    for the last subtraction; neither cancels). The total is kept as 1 + rest, so the result next
-    to 0 is as exact as any other.
+    Error: at most 1.1 ULP for float32 and float64 (0.5 for each of two subtractions, of which none
+    cancels, and up to 2**-26 or 2**-55 of the total's logarithm), 0.51 for float16 and bfloat16.
+    The largest term is kept apart from the others' total, so the result next to 0 is as exact as
+    any other.
     Bits and source as for `softmax`.
 
     Examples
@@ -217,15 +216,13 @@ def logsumexp(
 
     Notes
     -----
-    Error: at most 0.6 ULP for float32, 0.51 for float16 and bfloat16, 1.1 for float64 where the
-    sum is well conditioned (0.5 for the last rounding; the total's error, 2**-27.5 or 0.3 *
-    2**-53, over a result that is at least log 2 or as large as the shift), and times the
-    condition number max|a_i| / abs(result) where shift and log(total) cancel. Weights of both
-    signs cancel in the total, too; and where the total is next to 1, as of weights that sum to 1
-    and logits next to 0, its logarithm has an absolute error of 2**-27 (float64: 2**-53). The
-    shift is the largest a whose weight is not 0, as in SciPy: beside it, terms with a smaller by
-    700 or more (131 for float32 and narrower) are lost, however large their weights; and sums
-    beyond 1.8e308 are infinite.
+    Error: at most 0.75 ULP for float32 and float64, 0.51 for float16 and bfloat16 where the sum is
+    well conditioned (0.5 for the one rounding; the total's error, 2**-26 or 2**-55 of it, over a
+    result that is at least log 2 or as large as the shift), and times the condition number
+    max|a_i| / abs(result) where shift and log(total) cancel. Weights of both signs cancel in the
+    total, too. A weighted sum is computed in float64, whatever the types; where it is next to 1,
+    as of weights that sum to 1 and logits next to 0, its logarithm has an absolute error of
+    2**-58. Terms below 2**-300 of the largest are lost.
     Bits and source as for `softmax`.
 
     Examples
@@ -351,7 +348,7 @@ def _small(
     seen = arrays.stored(rows.view(example))
     if not np.may_share_memory(seen, example):
         return None  # axes that are not neighbours
-    run = plan.small(function, seen, seen, rows.view_rows(np.array(1.0)))
+    run = plan.small(function, seen, seen)
     seen_shape, stored = seen.shape, seen.dtype
 
     def compute(x: arrays.Array, out: arrays.Array | None) -> arrays.Array:
@@ -391,10 +388,11 @@ def _normalized_by_kernel(
     """The result in an array of its own, or in ``out`` where a kernel can write there."""
     rows = arrays.rows_of(values, axes)
     seen = rows.view(values)
-    numbers = rows.view_rows(temperature)
+    plain = temperature.ndim == 0 and temperature == 1.0
+    numbers = None if plain else rows.view_rows(temperature)
     counted = None if mask is None else rows.view(mask)
     place = arrays.place_for(rows, out, seen, numbers, counted)
-    plan.normalized(function, arrays.stored(seen), arrays.stored(place), numbers, counted)
+    plan.compute(function, arrays.stored(seen), arrays.stored(place), numbers, counted)
     return rows.back(place)
 
 
@@ -407,19 +405,21 @@ def _logsumexp_by_kernel(
     """log|sum| and, of a weighted sum, its sign, with the reduced axes at length 1."""
     rows = arrays.rows_of(values, axes)
     value = rows.empty_rows(values.dtype)
-    sign = None
-    if weight is not None:
-        # cast before it is spread: a weight for each class is no array as large as the logits
-        weight = np.broadcast_to(arrays.cast(weight, np.dtype(np.float64)), values.shape)
-        if mask is not None:
-            weight, mask = np.where(mask, weight, 0.0), None
-        weight = rows.view(weight)
-        sign = rows.empty_rows(np.dtype(np.float64))
-    plan.logsumexp(
-        arrays.stored(rows.view(values)),
-        arrays.stored(value),
-        sign,
-        None if mask is None else rows.view(mask),
-        weight,
-    )
-    return rows.back_rows(value), None if sign is None else rows.back_rows(sign)
+    seen = rows.view(values)
+    if weight is None:
+        counted = None if mask is None else rows.view(mask)
+        plan.compute("logsumexp", arrays.stored(seen), arrays.stored(value), None, counted)
+        return rows.back_rows(value), None
+    # cast before it is spread: a weight for each class is no array as large as the logits
+    weight = np.broadcast_to(arrays.cast(weight, np.dtype(np.float64)), values.shape)
+    if mask is not None:
+        weight = np.where(mask, weight, 0.0)
+    weight = rows.view(weight)
+    if seen.ndim == 3:  # the kernel for weights takes rows
+        seen, weight = (
+            np.ascontiguousarray(array.swapaxes(1, 2)).reshape(-1, array.shape[1])
+            for array in (seen, weight)
+        )
+    sign = rows.empty_rows(np.dtype(np.float64))
+    plan.weighted(arrays.stored(seen), arrays.stored(value.ravel()), sign.ravel(), weight)
+    return rows.back_rows(value), rows.back_rows(sign)

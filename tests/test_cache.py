@@ -35,7 +35,7 @@ def test_importing_compiles_nothing_and_starts_no_thread(tmp_path):
 import _thread
 from fastsoftmax import softmax
 from numba.np.ufunc import parallel
-from fastsoftmax.cpu import jit, columns, long, rows, short
+from fastsoftmax.cpu import jit, across, along, cuts, weighted
 assert _thread._count() == 0  # beside the main thread
 assert not parallel._is_initialized
 assert jit.KERNELS and not any(kernel.overloads for kernel in jit.KERNELS.values())
@@ -117,10 +117,10 @@ def test_any_changed_source_file_leads_to_a_new_entry(tmp_path):
     cache = tmp_path / "cache"
     assert run(SOFTMAX, cache, package.parent).stdout.strip() == ANSWER
     assert len(entries(cache)) == 2
-    # A helper in another file than the kernel's: short.py itself does not change.
+    # A helper in another file than the kernel's: across.py itself does not change.
     helper = package / "cpu" / "normalizer.py"
     text = helper.read_text()
-    helper.write_text(text.replace("fma(fma(e, c, e * c_low), ", "fma(fma(e, c, e), "))
+    helper.write_text(text.replace("fma(e, a, e * a_rest)", "fma(e, a, e)"))
     assert helper.read_text() != text
     assert run(SOFTMAX, cache, package.parent).stdout.strip() != ANSWER
     assert len(entries(cache)) == 4

@@ -19,8 +19,8 @@ INF, NAN = np.inf, np.nan
 BFLOAT16 = ml_dtypes.bfloat16
 FLOATS = [np.float16, BFLOAT16, np.float32, np.float64]
 # Bounds in ULP, with their arithmetic in the docstrings.
-SOFTMAX = {"float16": 0.51, "bfloat16": 0.51, "float32": 1.7, "float64": 1.95}
-LOG_SOFTMAX = {"float16": 0.51, "bfloat16": 0.51, "float32": 0.6, "float64": 1.1}
+SOFTMAX = {"float16": 0.51, "bfloat16": 0.51, "float32": 1.75, "float64": 1.6}
+LOG_SOFTMAX = {"float16": 0.51, "bfloat16": 0.51, "float32": 1.1, "float64": 1.1}
 
 
 # --- the numbers that people ask about (the project's starting questions) ---------------------
@@ -348,7 +348,7 @@ def test_temperatures_approach_their_limits():
         (huge, other), (1e270, 1e300, 5e305, 8e307, 1e308, 1.7e308)
     ):
         true = exact.softmax(x, exact.mpmath.mpf(temperature))
-        assert exact.ulp_error(softmax(x, temperature=temperature), true) <= 1.95
+        assert exact.ulp_error(softmax(x, temperature=temperature), true) <= 1.6
     np.testing.assert_array_equal(softmax([1.0, 2.0], temperature=2**70), [0.5, 0.5])
     got = softmax(np.float32([[1, 2], [3, 9]]), axis=1, temperature=[[1e308], [2.0]])
     np.testing.assert_array_equal(got[0], [0.5, 0.5])

@@ -48,6 +48,7 @@ def calls_at_an_edge(shape, dtype, edge):
         for form in forms(kept)
         for step in (1, -1)
     ]
+    temperatures.append(1.0)
     for function, temperature, mask in itertools.product(
         (softmax, log_softmax), temperatures, [None, *masks]
     ):
@@ -64,12 +65,12 @@ def run_at_both_edges(dtype):
     seen = set()
     run = plan._run
 
-    def recorded(name, arguments, count, size=None):
+    def recorded(name, arguments, count):
         for place, array in enumerate(arguments):
             if isinstance(array, np.ndarray):
                 at = edges_of(array)
                 seen.update((name, plan._kinds_of(arguments), place, edge) for edge in at)
-        run(name, arguments, count, size)
+        run(name, arguments, count)
 
     for shape, edge in itertools.product(SHAPES, ("start", "end")):
         kept = (shape[0], 1, *shape[2:])
@@ -93,7 +94,7 @@ def run_at_both_edges(dtype):
 def without_scratch(variant):
     """A kernel and its arguments, but for the scratch memory that `_run` adds for columns."""
     name, kinds = variant
-    return (name, kinds[:-1]) if name.endswith("columns") else variant
+    return name, tuple(kind for kind in kinds if kind != ("B", 2))
 
 
 def callers_places(name, kinds):
@@ -102,13 +103,12 @@ def callers_places(name, kinds):
     whole = [
         place for place in places if isinstance(kinds[place], tuple) and kinds[place][1] == ndim
     ]
-    if name.endswith("_cuts"):
-        whole.pop()  # what is noted of each cut
-    weights = [place for place in whole if place > 1 and kinds[place] == ("d", ndim)]
-    if stored != "d":  # these are converted
-        whole = [place for place in whole if place not in weights]
-    takes_temperature = "logsumexp" not in name and name != "maxima_of_cuts" and not weights
-    return whole + [2] * takes_temperature
+    if name == "maxima_of_cuts":
+        return whole[:-1]  # but for what is noted of each cut
+    if name == "weighted":  # weights of another type are converted
+        return [0, 3] if stored == "d" else [0]
+    whole = [place for place in whole if place < 4]
+    return whole + [2] * (kinds[2] is not None)
 
 
 def check_every_kernel(dtype):

@@ -215,7 +215,7 @@ def test_results_say_where_their_bounds_come_from_and_what_they_are(report):
     measured = [r for r in report.subjects[0].results if r.ulp is not None]
     assert measured
     assert {r.source for r in measured} == {"the docstring of fastsoftmax.softmax"}
-    assert {r.bound for r in measured} == {1.95}
+    assert {r.bound for r in measured} == {1.6}
     assert all("lower bound" in r.evidence for r in measured)
     assert "2 ULP" in report.subjects[1].failures[0].source
     beside = [r.scipy for r in report.subjects[0].results if r.scipy]
@@ -315,7 +315,7 @@ def test_pieces_of_the_exhaustive_suite():
         exhaustive._merge(total, exhaustive._two_class_piece(subject, first // exhaustive.PIECE))
     assert set(total) == {"first", "second", "exp alone"}
     assert sum(sum(c.counts) for c in total.values()) == 2 * len(bits) * exhaustive.PIECE
-    assert all(c.counts[2:] == [0, 0] and c.worst < 1.7 for c in total.values())
+    assert all(c.counts[2:] == [0, 0] and c.worst < 1.75 for c in total.values())
 
 
 def test_the_exhaustive_count_sees_each_kind_of_error():

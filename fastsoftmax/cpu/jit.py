@@ -74,11 +74,10 @@ def chosen(choose: Callable[..., Any]) -> Callable[..., Any]:
 KERNELS: dict[str, Any] = {}
 
 
-def kernel(function: Callable[..., None]) -> Any:
-    """A kernel, compiled by launch.py for the types of its arguments when they are first met.
+def kernel(name: str, function: Callable[..., None]) -> None:
+    """Make a kernel, compiled by launch.py for the types of its arguments when they are first met.
 
     Its last arguments are the thread's slot of scratch memory, and the first and the last of the
     items (rows, panels) that it does.
     """
-    KERNELS[function.__name__] = inlined(function)
-    return KERNELS[function.__name__]
+    KERNELS[name] = inlined(function)

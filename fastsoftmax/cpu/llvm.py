@@ -10,8 +10,6 @@ from llvmlite import ir
 from numba.core import cgutils, registry
 from numba.extending import intrinsic
 
-from fastsoftmax.cpu.sizes import WIDTH
-
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 instruction: _Decorator = intrinsic
 instruction_of_constants: _Decorator = intrinsic(prefer_literal=True)
@@ -28,7 +26,7 @@ def shuffled(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, order: list[int]) 
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(order)), order))
 
 
-def spread_value(builder: ir.IRBuilder, scalar: ir.Value, width: int = WIDTH) -> ir.Value:
+def spread_value(builder: ir.IRBuilder, scalar: ir.Value, width: int) -> ir.Value:
     undefined = ir.Constant(ir.VectorType(scalar.type, width), ir.Undefined)
     first = builder.insert_element(undefined, scalar, INT32(0))
     return shuffled(builder, first, undefined, [0] * width)
@@ -57,19 +55,20 @@ def constant(kind: ir.VectorType, number: float) -> ir.Constant:
 
 
 @functools.cache
-def _features() -> frozenset[str]:
+def features() -> frozenset[str]:
+    """What the CPU that code is generated for can do."""
     _, _, features = registry.cpu_target.target_context.codegen().magic_tuple()
     return frozenset(features.split(","))
 
 
 def converts_halves() -> bool:
     """Whether the CPU has instructions for float16; then they give the bits that ours give."""
-    return "+f16c" in _features()
+    return "+f16c" in features()
 
 
 def stores_by_mask() -> bool:
     """Whether the CPU stores some lanes of a vector as fast as all of them."""
-    return "+avx512vl" in _features()
+    return "+avx512vl" in features()
 
 
 def half_to_float(b: ir.IRBuilder, stored: ir.Value) -> ir.Value:
@@ -92,77 +91,42 @@ def half_to_float(b: ir.IRBuilder, stored: ir.Value) -> ir.Value:
     return b.bitcast(b.or_(value, sign), floats)
 
 
-def _float_to_half(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """float32 that some float16 equals -> its bits."""
+def float_to_half(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """float32 -> float16 bits, rounded to nearest."""
+    shorts = vector(ir.IntType(16), value)
+    if converts_halves():
+        return b.bitcast(b.fptrunc(value, vector(ir.HalfType(), value)), shorts)
     ints, floats = vector(INT32, value), vector(FLOAT, value)
     bits = b.bitcast(value, ints)
     sign = b.lshr(b.and_(bits, constant(ints, -0x80000000)), constant(ints, 16))
     magnitude = b.and_(bits, constant(ints, 0x7FFFFFFF))
-    scaled = b.fmul(b.bitcast(magnitude, floats), constant(floats, 2.0**-112))
+    # Adding 1.5 * 2**23 units of the last place that is kept rounds to it, subnormals included.
+    exponent = b.and_(magnitude, constant(ints, 0x7F800000))
+    least = constant(ints, (127 - 14) << 23)
+    exponent = b.select(b.icmp_signed("<", exponent, least), least, exponent)
+    unit = b.bitcast(b.add(exponent, constant(ints, (13 << 23) | (1 << 22))), floats)
+    rounded = b.fsub(b.fadd(b.bitcast(magnitude, floats), unit), unit)
+    # The exponent's bias is less by 112; the product makes subnormals of what is below it.
+    scaled = b.fmul(rounded, constant(floats, 2.0**-112))
     finite = b.lshr(b.bitcast(scaled, ints), constant(ints, 13))
+    large = b.icmp_signed(">", magnitude, constant(ints, 0x477FEFFF))
+    result = b.select(large, constant(ints, 0x7C00), finite)
     is_nan = b.icmp_signed(">", magnitude, constant(ints, 0x7F800000))
-    is_infinite = b.icmp_signed("==", magnitude, constant(ints, 0x7F800000))
-    value = b.or_(b.select(is_infinite, constant(ints, 0x7C00), finite), sign)
-    value = b.select(is_nan, constant(ints, 0x7E00), value)
-    return b.trunc(value, vector(ir.IntType(16), value))
+    result = b.select(is_nan, constant(ints, 0x7E00), result)
+    return b.trunc(b.or_(result, sign), shorts)
 
 
 def bfloat_to_float(b: ir.IRBuilder, stored: ir.Value) -> ir.Value:
+    """bfloat16 bits -> float32, exactly."""
     ints = vector(INT32, stored)
     return b.bitcast(b.shl(b.zext(stored, ints), constant(ints, 16)), vector(FLOAT, stored))
 
 
-def _float_to_bfloat(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """float32 that some bfloat16 equals, or NaN -> its bits."""
+def float_to_bfloat(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """float32 -> bfloat16 bits, rounded to nearest, ties to even."""
     ints = vector(INT32, value)
-    bits = b.lshr(b.bitcast(value, ints), constant(ints, 16))
+    bits = b.bitcast(value, ints)
+    odd = b.and_(b.lshr(bits, constant(ints, 16)), constant(ints, 1))
+    rounded = b.lshr(b.add(b.add(bits, constant(ints, 0x7FFF)), odd), constant(ints, 16))
     is_nan = b.fcmp_unordered("uno", value, value)
-    return b.trunc(b.select(is_nan, constant(ints, 0x7FC0), bits), vector(ir.IntType(16), value))
-
-
-def _rounded(b: ir.IRBuilder, value: ir.Value, precision: int, smallest: int) -> ir.Value:
-    """float64 -> the nearest number of ``precision`` bits, ties to even.
-
-    ``smallest`` is the exponent of the type's smallest normal number. Adding and taking away
-    1.5 * 2**52 units of the last place lets the hardware round once, subnormals included.
-    """
-    longs = vector(INT64, value)
-    exponent = b.and_(b.bitcast(value, longs), constant(longs, 0x7FF << 52))
-    floor = constant(longs, (smallest + 1023) << 52)
-    exponent = b.select(b.icmp_signed("<", exponent, floor), floor, exponent)
-    step = b.add(exponent, constant(longs, ((53 - precision) << 52) | (1 << 51)))
-    magic = b.bitcast(step, value.type)
-    rounded = b.fsub(b.fadd(value, magic), magic)
-    # Keeps the sign of zero, and lets infinities and NaN through.
-    ordinary = b.icmp_signed("<", exponent, constant(longs, (200 + 1023) << 52))
-    name = f"llvm.copysign.{suffix_of(value.type)}"
-    return b.select(ordinary, call(b, name, value.type, rounded, value), value)
-
-
-def double_to_float(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    return b.fptrunc(value, vector(FLOAT, value))
-
-
-def double_to_half(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """float64 -> float16 bits, rounded once. 16384 x 1000: 6.4 ms, 17 by integers alone."""
-    if converts_halves():
-        # Through float32 rounded to odd, which no tie of float16 is: the last bit that is kept
-        # is set where any bit is dropped.
-        longs, shorts = vector(INT64, value), vector(ir.IntType(16), value)
-        dropped = constant(longs, (1 << 29) - 1)
-        bits = b.bitcast(value, longs)
-        odd = b.or_(bits, b.add(b.and_(bits, dropped), dropped))
-        kept = b.bitcast(b.and_(odd, constant(longs, -1 << 29)), value.type)
-        halves = b.fptrunc(double_to_float(b, kept), vector(ir.HalfType(), value))
-        is_nan = b.fcmp_unordered("uno", value, value)
-        return b.select(is_nan, constant(shorts, 0x7E00), b.bitcast(halves, shorts))
-    kind, suffix = value.type, suffix_of(value.type)
-    rounded = _rounded(b, value, precision=11, smallest=-14)
-    magnitude = call(b, f"llvm.fabs.{suffix}", kind, rounded)
-    too_large = b.fcmp_ordered(">", magnitude, constant(kind, 65504.0))
-    infinity = call(b, f"llvm.copysign.{suffix}", kind, constant(kind, float("inf")), rounded)
-    return _float_to_half(b, double_to_float(b, b.select(too_large, infinity, rounded)))
-
-
-def double_to_bfloat(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    return _float_to_bfloat(b, double_to_float(b, _rounded(b, value, 8, -126)))
+    return b.trunc(b.select(is_nan, constant(ints, 0x7FC0), rounded), vector(ir.IntType(16), value))

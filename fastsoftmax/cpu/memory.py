@@ -12,9 +12,10 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import signature
+from numba.extending import models, register_model
 from numba.np.arrayobj import populate_array
 
-from fastsoftmax.cpu.lanes import Lanes, float32_lanes, float64_lanes, mask_lanes
+from fastsoftmax.cpu.lanes import Lanes, computed_in
 from fastsoftmax.cpu.llvm import (
     BYTE_POINTER,
     DOUBLE,
@@ -24,9 +25,8 @@ from fastsoftmax.cpu.llvm import (
     bfloat_to_float,
     call,
     constant,
-    double_to_bfloat,
-    double_to_float,
-    double_to_half,
+    float_to_bfloat,
+    float_to_half,
     half_to_float,
     instruction,
     instruction_of_constants,
@@ -36,15 +36,54 @@ from fastsoftmax.cpu.llvm import (
     suffix_of,
     vector,
 )
-from fastsoftmax.cpu.sizes import WIDTH
 
-# array dtype -> (how it is stored, lanes it loads as, after loading, before storing)
+_INT8, _INT16 = ir.IntType(8), ir.IntType(16)
+# array dtype -> (how it is stored, after loading, before storing)
 _STORAGE: dict[types.Type, Any] = {
-    types.float64: (DOUBLE, float64_lanes, lambda b, v: v, lambda b, v: v),
-    types.float32: (FLOAT, float32_lanes, lambda b, v: v, double_to_float),
-    types.uint16: (ir.IntType(16), float32_lanes, half_to_float, double_to_half),
-    types.int16: (ir.IntType(16), float32_lanes, bfloat_to_float, double_to_bfloat),
+    types.float64: (DOUBLE, lambda b, v: v, lambda b, v: v),
+    types.float32: (FLOAT, lambda b, v: v, lambda b, v: v),
+    types.int64: (INT64, lambda b, v: v, lambda b, v: v),
+    types.int32: (INT32, lambda b, v: v, lambda b, v: v),
+    types.uint16: (_INT16, half_to_float, float_to_half),
+    types.int16: (_INT16, bfloat_to_float, float_to_bfloat),
+    types.boolean: (_INT8, lambda b, v: b.icmp_unsigned("!=", v, constant(v.type, 0)), None),
 }
+
+
+class Unit(types.Dummy):
+    """The type of lanes that a kernel works on, as an argument that takes no room."""
+
+    def __init__(self, element: types.Type, width: int) -> None:
+        self.lanes = Lanes(element, width)
+        super().__init__(f"Unit({self.lanes})")
+
+
+register_model(Unit)(models.OpaqueModel)
+
+
+@instruction_of_constants
+def unit_of(typing: Any, x: Any, weight: Any, vectors: Any) -> Any:
+    """Lanes of so many vectors of 64 bytes, of the type in which an array's elements are computed.
+
+    Weights, which may have any magnitude, are float64, and so is what is computed with them.
+    """
+    element = computed_in(x.dtype if weight is types.none else types.float64)
+    unit = Unit(element, vectors.literal_value * 512 // element.bitwidth)
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return context.get_dummy_value()
+
+    return signature(unit, x, weight, vectors), emit
+
+
+@instruction
+def width_of(typing: Any, unit: Any) -> Any:
+    """How many elements a unit's lanes hold."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return INT64(unit.lanes.width)
+
+    return signature(types.int64, unit), emit
 
 
 def _pointer(
@@ -58,234 +97,133 @@ def _pointer(
     address = builder.ptrtoint(proxy.data, INT64)
     for index, step in zip(cgutils.unpack_tuple(builder, indices), steps, strict=True):
         address = builder.add(address, builder.mul(index, step))
-    return address
+    return builder.inttoptr(address, BYTE_POINTER)
 
 
-def _vector_pointer(
-    context: Any, builder: ir.IRBuilder, kind: Any, array: ir.Value, indices: ir.Value
-) -> tuple[ir.Value, ir.Type]:
-    stored = ir.VectorType(_STORAGE[kind.dtype][0], WIDTH)
-    address = _pointer(context, builder, kind, array, indices)
-    return builder.inttoptr(address, stored.as_pointer()), stored
-
-
-def _first(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
+def _first(builder: ir.IRBuilder, count: ir.Value, width: int) -> ir.Value:
     """The mask of the first ``count`` lanes."""
-    numbers = ir.Constant(ir.VectorType(INT64, WIDTH), list(range(WIDTH)))
-    return builder.icmp_signed("<", numbers, spread_value(builder, count))
+    numbers = ir.Constant(ir.VectorType(INT32, width), list(range(width)))
+    return builder.icmp_signed(
+        "<", numbers, spread_value(builder, builder.trunc(count, INT32), width)
+    )
 
 
 def _move_part(
-    builder: ir.IRBuilder, source: ir.Value, target: ir.Value, stored: ir.Type, count: ir.Value
+    builder: ir.IRBuilder, source: ir.Value, target: ir.Value, kind: ir.VectorType, count: ir.Value
 ) -> None:
-    """Copy the first ``count`` elements between two addresses of lanes narrower than 32 bits.
+    """Copy the first ``count`` elements, fewer than the kind has, in pieces of 8, 4, 2 and 1.
 
-    One at a time: of masked operations on such elements, LLVM 22 turns a store of one lane of 16
-    bits into a store of 32, and AVX2 has none.
+    A masked store of AVX2 takes AMD's processors 12 cycles or more, 19 ns for eight logits in rows
+    of 5, where this takes 12. Of masked operations on elements of 16 bits, LLVM 22 turns a store
+    of one lane into a store of 32 bits, and AVX2 has none.
     """
-    element = stored.element.as_pointer()
-    source = builder.bitcast(source, element)
-    target = builder.bitcast(target, element)
-    for index in range(WIDTH):
-        with builder.if_then(builder.icmp_signed(">", count, INT64(index))):
-            value = builder.load(builder.gep(source, [INT64(index)]), align=1)
-            builder.store(value, builder.gep(target, [INT64(index)]), align=1)
+    pointer = kind.element.as_pointer()
+    source, target = builder.bitcast(source, pointer), builder.bitcast(target, pointer)
+    size = kind.count // 2
+    while size:
+        with builder.if_then(
+            builder.icmp_unsigned("!=", builder.and_(count, INT64(size)), INT64(0))
+        ):
+            at = builder.and_(count, INT64(-2 * size))
+            piece = ir.VectorType(kind.element, size).as_pointer()
+            value = builder.load(builder.bitcast(builder.gep(source, [at]), piece), align=1)
+            builder.store(value, builder.bitcast(builder.gep(target, [at]), piece), align=1)
+        size //= 2
 
 
-def _read_part(
-    builder: ir.IRBuilder, pointer: ir.Value, stored: ir.Type, count: ir.Value
-) -> ir.Value:
-    """The first ``count`` lanes from memory, zero in the others; nothing else is read."""
-    zero = constant(stored, 0)
-    if stored.element in (FLOAT, DOUBLE):
-        name = f"llvm.masked.load.{suffix_of(stored)}.p0"
-        return call(builder, name, stored, pointer, INT32(1), _first(builder, count), zero)
-    slot = cgutils.alloca_once(builder, stored)
-    whole = builder.icmp_signed(">=", count, INT64(WIDTH))
-    with builder.if_else(whole) as (then, otherwise):
+def _read(builder: ir.IRBuilder, pointer: ir.Value, kind: ir.Type, count: ir.Value | None) -> Any:
+    """Elements from memory; past ``count``, unless it is None, they are 0 and nothing is read."""
+    whole = builder.bitcast(pointer, kind.as_pointer())
+    if count is None:
+        return builder.load(whole, align=1)
+    if kind.element in (FLOAT, DOUBLE):
+        name = f"llvm.masked.load.{suffix_of(kind)}.p0"
+        mask = _first(builder, count, kind.count)
+        return call(builder, name, kind, pointer, INT32(1), mask, constant(kind, 0))
+    slot = cgutils.alloca_once(builder, kind)
+    with builder.if_else(builder.icmp_signed(">=", count, INT64(kind.count))) as (then, otherwise):
         with then:
-            builder.store(builder.load(pointer, align=1), slot)
+            builder.store(builder.load(whole, align=1), slot)
         with otherwise:
-            builder.store(zero, slot)
-            _move_part(builder, pointer, slot, stored, count)
+            builder.store(constant(kind, 0), slot)
+            _move_part(builder, pointer, slot, kind, count)
     return builder.load(slot)
 
 
-def _write_pieces(
-    builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, count: ir.Value
+def _write(
+    builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, count: ir.Value | None
 ) -> None:
-    """Fewer than eight lanes to memory, in pieces of 4, 2 and 1.
-
-    A masked store of AVX2 takes AMD's processors 12 cycles or more: 19 ns for eight logits in rows
-    of 5, where this takes 12; one of AVX-512 is like any other.
-    """
-    target = builder.bitcast(pointer, value.type.element.as_pointer())
-    for size in (4, 2, 1):
-        low = shuffled(builder, value, value, list(range(size)))
-        high = shuffled(builder, value, value, list(range(size, 2 * size)))
-        wanted = builder.icmp_unsigned("!=", builder.and_(count, INT64(size)), INT64(0))
-        with builder.if_then(wanted):
-            at = builder.gep(target, [builder.and_(count, INT64(8 - 2 * size))])
-            builder.store(low, builder.bitcast(at, low.type.as_pointer()), align=1)
-        value = builder.select(wanted, high, low)
-
-
-def _write_part(
-    builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, stored: ir.Type, count: ir.Value
-) -> None:
-    """The first ``count`` lanes to memory; nothing else is written."""
-    real = stored.element in (FLOAT, DOUBLE)
-    if real and stores_by_mask():
-        name = f"llvm.masked.store.{suffix_of(stored)}.p0"
-        mask = _first(builder, count)
+    """Lanes to memory; past ``count``, unless it is None, nothing is written."""
+    kind = value.type
+    whole = builder.bitcast(pointer, kind.as_pointer())
+    if count is None:
+        builder.store(value, whole, align=1)
+    elif kind.element in (FLOAT, DOUBLE) and stores_by_mask():
+        name = f"llvm.masked.store.{suffix_of(kind)}.p0"
+        mask = _first(builder, count, kind.count)
         call(builder, name, ir.VoidType(), value, pointer, INT32(1), mask)
-        return
-    whole = builder.icmp_signed(">=", count, INT64(WIDTH))
-    with builder.if_else(whole) as (then, otherwise):
-        with then:
-            builder.store(value, pointer, align=1)
-        with otherwise:
-            if real:
-                _write_pieces(builder, value, pointer, count)
-            else:
-                slot = cgutils.alloca_once(builder, stored)
+    else:
+        is_whole = builder.icmp_signed(">=", count, INT64(kind.count))
+        with builder.if_else(is_whole) as (then, otherwise):
+            with then:
+                builder.store(value, whole, align=1)
+            with otherwise:
+                slot = cgutils.alloca_once(builder, kind)
                 builder.store(value, slot)
-                _move_part(builder, slot, pointer, stored, count)
-
-
-def _load(typing: Any, array: Any, indices: Any, width: int) -> Any:
-    element, lanes, after, _ = _STORAGE[array.dtype]
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        pointer = builder.inttoptr(address, ir.VectorType(element, width).as_pointer())
-        return after(builder, builder.load(pointer, align=1))
-
-    return Lanes(lanes.element, width), emit
-
-
-@instruction_of_constants
-def lanes_like(typing: Any, array: Any, width: Any, x: Any) -> Any:
-    """``width`` lanes, of the type that the array's elements load as, that all hold ``x``."""
-    lanes = Lanes(_STORAGE[array.dtype][1].element, width.literal_value)
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        value = context.cast(builder, args[2], sig.args[2], lanes.element)
-        return spread_value(builder, value, lanes.width)
-
-    return signature(lanes, array, width, types.unliteral(x)), emit
+                _move_part(builder, slot, pointer, kind, count)
 
 
 @instruction
-def load(typing: Any, array: Any, indices: Any) -> Any:
-    """``WIDTH`` elements from ``indices`` along the last axis, at any alignment."""
-    lanes, emit = _load(typing, array, indices, WIDTH)
-    return signature(lanes, array, indices), emit
+def load(typing: Any, array: Any, indices: Any, count: Any, fill: Any, unit: Any) -> Any:
+    """As many elements as a unit has from ``indices`` along the last axis, at any alignment.
 
-
-@instruction_of_constants
-def load_wide(typing: Any, array: Any, indices: Any, width: Any) -> Any:
-    """As ``load``, of ``width`` elements, which is a constant."""
-    lanes, emit = _load(typing, array, indices, width.literal_value)
-    return signature(lanes, array, indices, width), emit
-
-
-@instruction_of_constants
-def load_mask_wide(typing: Any, array: Any, indices: Any, width: Any) -> Any:
-    """``width`` booleans, a constant number, from ``indices`` along the last axis."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        stored = ir.VectorType(ir.IntType(8), width.literal_value)
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        value = builder.load(builder.inttoptr(address, stored.as_pointer()), align=1)
-        return builder.icmp_unsigned("!=", value, constant(stored, 0))
-
-    return signature(Lanes(types.boolean, width.literal_value), array, indices, width), emit
-
-
-@instruction
-def load_part(typing: Any, array: Any, indices: Any, count: Any, fill: Any) -> Any:
-    """As ``load``, with ``fill`` in the lanes from ``count`` on, where nothing is read."""
-    _, lanes, after, _ = _STORAGE[array.dtype]
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        pointer, stored = _vector_pointer(context, builder, sig.args[0], *args[:2])
-        value = after(builder, _read_part(builder, pointer, stored, args[2]))
-        element = context.get_value_type(lanes.element)
-        filler = args[3] if element == DOUBLE else builder.fptrunc(args[3], element)
-        return builder.select(_first(builder, args[2]), value, spread_value(builder, filler))
-
-    return signature(lanes, array, indices, types.int64, types.float64), emit
-
-
-@instruction
-def load_mask(typing: Any, array: Any, indices: Any, count: Any) -> Any:
-    """``count`` booleans from ``indices`` along the last axis; the other lanes are false."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        stored = ir.VectorType(ir.IntType(8), WIDTH)
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        pointer = builder.inttoptr(address, stored.as_pointer())
-        value = _read_part(builder, pointer, stored, args[2])
-        return builder.icmp_unsigned("!=", value, constant(stored, 0))
-
-    return signature(mask_lanes, array, indices, types.int64), emit
-
-
-@instruction_of_constants
-def scratch(typing: Any, element: Any, lines: Any, columns: Any) -> Any:
-    """An array (lines, columns) on the stack; its content is undefined.
-
-    ``element``: its type, or an array, for lanes as they are loaded from it. No allocation, and
-    nothing for Numba to count references of.
+    In the type in which they are computed, or the unit's where that is wider; of an array of
+    booleans, a mask. ``count``: None, or how many are read; ``fill`` is in the others.
     """
-    size = lines.literal_value, columns.literal_value
-    number = element.dtype
-    if isinstance(element, types.Array):
-        number = _STORAGE[number][1].element
-    kind = types.Array(types.unliteral(number), 2, "C")
+    stored, after, _ = _STORAGE[array.dtype]
+    real = array.dtype not in (types.boolean, types.int32, types.int64)
+    element = computed_in(array.dtype) if real else array.dtype
+    if real and types.float64 in (element, unit.lanes.element):
+        element = types.float64
+    lanes = Lanes(element, unit.lanes.width)
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        stored = context.get_data_type(kind.dtype)
-        itemsize = context.get_abi_sizeof(stored)
-        memory = cgutils.alloca_once(builder, ir.ArrayType(stored, size[0] * size[1]))
-        memory.align = 64  # a cache line, so that no lanes lie across two
-        array = cgutils.create_struct_proxy(kind)(context, builder)
-        populate_array(
-            array,
-            data=builder.bitcast(memory, stored.as_pointer()),
-            shape=tuple(map(INT64, size)),
-            strides=(INT64(size[1] * itemsize), INT64(itemsize)),
-            itemsize=itemsize,
-            meminfo=None,
-        )
-        return array._getvalue()
-
-    return signature(kind, element, lines, columns), emit
-
-
-def _as_stored(builder: ir.IRBuilder, kind: Any, lanes: Any, value: ir.Value) -> ir.Value:
-    """Lanes, or a scalar spread, as elements of an array, rounded where they are wider."""
-    if not isinstance(lanes, Lanes):
-        lanes, value = Lanes(lanes), spread_value(builder, value)
-    if lanes.element == kind.dtype:
+        kind = ir.VectorType(stored, lanes.width)
+        pointer = _pointer(context, builder, array, *args[:2])
+        value = after(builder, _read(builder, pointer, kind, args[2] if some else None))
+        target = context.get_value_type(lanes)
+        if value.type != target:
+            value = builder.fpext(value, target)
+        if some and real:
+            filler = context.cast(builder, args[3], fill, element)
+            first = _first(builder, args[2], lanes.width)
+            value = builder.select(first, value, spread_value(builder, filler, lanes.width))
         return value
-    if lanes.element == types.float32:
-        value = builder.fpext(value, vector(DOUBLE, value))
-    return _STORAGE[kind.dtype][3](builder, value)
+
+    some = count is not types.none
+    return signature(lanes, array, indices, types.int64 if some else count, fill, unit), emit
 
 
 @instruction
-def store(typing: Any, array: Any, indices: Any, value: Any) -> Any:
-    """Lanes, rounded to the array's type, to ``indices`` along the last axis."""
+def store(typing: Any, array: Any, indices: Any, count: Any, value: Any) -> Any:
+    """Lanes, rounded to the array's type, to ``indices`` along the last axis.
+
+    ``count``: None, or how many are written.
+    """
+    stored, _, before = _STORAGE[array.dtype]
+    some = count is not types.none
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        stored = _as_stored(builder, array, value, args[2])
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        builder.store(stored, builder.inttoptr(address, stored.type.as_pointer()), align=1)
+        lanes = args[3]
+        if lanes.type.element == DOUBLE and stored != DOUBLE:
+            lanes = builder.fptrunc(lanes, vector(FLOAT, lanes))
+        elif lanes.type.element == FLOAT and stored == DOUBLE:
+            lanes = builder.fpext(lanes, vector(DOUBLE, lanes))
+        pointer = _pointer(context, builder, array, *args[:2])
+        _write(builder, before(builder, lanes), pointer, args[2] if some else None)
         return context.get_dummy_value()
 
-    return signature(types.void, array, indices, value), emit
+    return signature(types.void, array, indices, types.int64 if some else count, value), emit
 
 
 @instruction
@@ -293,36 +231,148 @@ def prefetch(typing: Any, array: Any, indices: Any) -> Any:
     """Ask for the cache line of an element, which need not exist."""
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        pointer = builder.inttoptr(address, BYTE_POINTER)
-        kind = ir.FunctionType(ir.VoidType(), [BYTE_POINTER, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [pointer, INT32(0), INT32(3), INT32(1)])
+        pointer = _pointer(context, builder, sig.args[0], *args[:2])
+        name = "llvm.prefetch.p0"
+        call(builder, name, ir.VoidType(), pointer, INT32(0), INT32(3), INT32(1))
         return context.get_dummy_value()
 
     return signature(types.void, array, indices), emit
 
 
-@instruction
-def store_part(typing: Any, array: Any, indices: Any, count: Any, value: Any) -> Any:
-    """As ``store``, of the first ``count`` lanes alone."""
+def _array(
+    context: Any, builder: ir.IRBuilder, kind: Any, data: ir.Value, lines: Any, columns: Any
+) -> ir.Value:
+    """An array (lines, columns) at an address."""
+    stored = context.get_data_type(kind.dtype)
+    itemsize = context.get_abi_sizeof(stored)
+    array = cgutils.create_struct_proxy(kind)(context, builder)
+    populate_array(
+        array,
+        data=builder.bitcast(data, stored.as_pointer()),
+        shape=(lines, columns),
+        strides=(builder.mul(columns, INT64(itemsize)), INT64(itemsize)),
+        itemsize=itemsize,
+        meminfo=None,
+    )
+    return array._getvalue()
+
+
+@instruction_of_constants
+def scratch(typing: Any, unit: Any, lines: Any, columns: Any) -> Any:
+    """An array (lines, columns) on the stack, of a unit's element; its content is undefined.
+
+    ``columns``: None, for as many as the unit has. No allocation, and nothing for Numba to count
+    references of.
+    """
+    whole = unit.lanes.width if columns is types.none else columns.literal_value
+    size = lines.literal_value, whole
+    kind = types.Array(unit.lanes.element if isinstance(unit, Unit) else unit.dtype, 2, "C")
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        pointer, stored = _vector_pointer(context, builder, sig.args[0], *args[:2])
-        narrow = _as_stored(builder, array, value, args[3])
-        _write_part(builder, narrow, pointer, stored, args[2])
+        stored = context.get_data_type(kind.dtype)
+        memory = cgutils.alloca_once(builder, ir.ArrayType(stored, size[0] * size[1]))
+        memory.align = 64  # a cache line, so that no lanes lie across two
+        return _array(context, builder, kind, memory, INT64(size[0]), INT64(size[1]))
+
+    return signature(kind, unit, lines, columns), emit
+
+
+@instruction
+def part_of(typing: Any, memory: Any, slot: Any, unit: Any, columns: Any) -> Any:
+    """A thread's slot of scratch memory (slots, bytes), as an array (lines, columns).
+
+    For what is too large for the stacks of threads, which on some systems are half a megabyte.
+    """
+    kind = types.Array(unit.lanes.element, 2, "C")
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        whole = cgutils.create_struct_proxy(memory)(context, builder, args[0])
+        _, size = cgutils.unpack_tuple(builder, whole.shape)
+        data = builder.gep(whole.data, [builder.mul(args[1], size)])
+        itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        lines = builder.udiv(size, builder.mul(args[3], INT64(itemsize)))
+        return _array(context, builder, kind, data, lines, args[3])
+
+    return signature(kind, memory, types.int64, unit, types.int64), emit
+
+
+def _crossed(builder: ir.IRBuilder, values: list[ir.Value]) -> list[ir.Value]:
+    """Squares of lanes transposed: as many vectors as the squares, side by side, are wide."""
+    values, size, width = list(values), 1, values[0].type.count
+    # Squares of one, two and four elements change places across the diagonal.
+    while size < len(values):
+        numbers = range(width)
+        low = [n if n & size == 0 else n - size + width for n in numbers]
+        high = [n + size if n & size == 0 else n + width for n in numbers]
+        for k in (n for n in range(len(values)) if n & size == 0):
+            pair = values[k], values[k + size]
+            values[k] = shuffled(builder, *pair, low)
+            values[k + size] = shuffled(builder, *pair, high)
+        size *= 2
+    return values
+
+
+def _joined(builder: ir.IRBuilder, pieces: list[ir.Value]) -> ir.Value:
+    while len(pieces) > 1:
+        order = list(range(2 * pieces[0].type.count))
+        pieces = [
+            shuffled(builder, low, high, order)
+            for low, high in zip(pieces[::2], pieces[1::2], strict=True)
+        ]
+    return pieces[0]
+
+
+@instruction_of_constants
+def turn(
+    typing: Any, rows: Any, panel: Any, line: Any, column: Any, size: Any, back: Any, unit: Any
+) -> Any:
+    """Turn the first ``size`` elements, a constant, of rows into lines of a panel.
+
+    ``rows``: scratch memory of as many lines as a unit has lanes. ``back``: None, or True for the
+    other way.
+    """
+    width, count = unit.lanes.width, size.literal_value
+    pair = types.UniTuple(types.int64, 2)
+    some = back is types.none
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        whole = context.get_value_type(unit.lanes)
+        piece = ir.VectorType(whole.element, count)
+
+        def place(array: Any, value: ir.Value, at: ir.Value, side: ir.Value, kind: Any) -> Any:
+            indices = context.make_tuple(builder, pair, [at, side])
+            address = _pointer(context, builder, array, value, indices)
+            return builder.bitcast(address, kind.as_pointer())
+
+        def row(number: int) -> Any:
+            return place(rows, args[0], INT64(number), INT64(0), piece)
+
+        def element(number: int) -> Any:
+            return place(panel, args[1], builder.add(args[2], INT64(number)), args[3], whole)
+
+        if some:
+            values = [
+                _joined(
+                    builder,
+                    [builder.load(row(k), align=1) for k in range(first, width, count)],
+                )
+                for first in range(count)
+            ]
+            for number, value in enumerate(_crossed(builder, values)):
+                builder.store(value, element(number), align=1)
+        else:
+            values = [builder.load(element(number), align=1) for number in range(count)]
+            for first, value in enumerate(_crossed(builder, values)):
+                for start in range(0, width, count):
+                    part = shuffled(builder, value, value, list(range(start, start + count)))
+                    builder.store(part, row(first + start), align=1)
         return context.get_dummy_value()
 
-    return signature(types.void, array, indices, types.int64, value), emit
+    arguments = rows, panel, types.int64, types.int64, size, back, unit
+    return signature(types.void, *arguments), emit
 
 
-def _line(
-    context: Any, builder: ir.IRBuilder, kind: Any, array: ir.Value, number: ir.Value
-) -> ir.Value:
-    """The address of a line of a scratch array."""
-    pair = types.UniTuple(types.int64, 2)
-    indices = context.make_tuple(builder, pair, [number, INT64(0)])
-    return _pointer(context, builder, kind, array, indices)
+# --- rows that lie one behind the other ----------------------------------------------------------
 
 
 def _picked(
@@ -330,98 +380,76 @@ def _picked(
 ) -> ir.Value:
     """Lanes of which each is picked from one of the sources: (which, index)."""
     result = None
+    width = len(picks)
     for which in sorted({source for source, _ in picks}):
         order = [index if source == which else -1 for source, index in picks]
         if result is None:
             order = [max(index, 0) for index in order]
             result = shuffled(builder, sources[which], sources[which], order)
         else:
-            order = [lane if index < 0 else WIDTH + index for lane, index in enumerate(order)]
+            order = [lane if index < 0 else width + index for lane, index in enumerate(order)]
             result = shuffled(builder, result, sources[which], order)
     return result
 
 
-@instruction_of_constants
-def load_packed(typing: Any, array: Any, indices: Any, length: Any, target: Any, first: Any) -> Any:
-    """Eight rows that lie one behind the other, of a constant length, into lines of float64.
+def _packed_pointer(
+    context: Any, builder: ir.IRBuilder, array: Any, value: ir.Value, row: ir.Value
+) -> ir.Value:
+    indices = context.make_tuple(builder, types.UniTuple(types.int64, 2), [row, INT64(0)])
+    return _pointer(context, builder, array, value, indices)
 
-    Line ``first`` + i holds element i of each.
-    """
-    element, _, after, _ = _STORAGE[array.dtype]
-    size = length.literal_value
+
+def _line(
+    context: Any, builder: ir.IRBuilder, panel: Any, value: ir.Value, line: int, column: ir.Value
+) -> ir.Value:
+    indices = context.make_tuple(builder, types.UniTuple(types.int64, 2), [INT64(line), column])
+    return _pointer(context, builder, panel, value, indices)
+
+
+@instruction_of_constants
+def unpack(
+    typing: Any, array: Any, row: Any, length: Any, panel: Any, column: Any, unit: Any
+) -> Any:
+    """As many rows as a unit has lanes, which lie one behind the other, into lines of a panel."""
+    stored, after, _ = _STORAGE[array.dtype]
+    size, width = length.literal_value, unit.lanes.width
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        pointer = builder.inttoptr(address, ir.VectorType(element, WIDTH).as_pointer())
+        kind = ir.VectorType(stored, width).as_pointer()
+        start = builder.bitcast(_packed_pointer(context, builder, array, args[0], args[1]), kind)
         sources = [
-            after(builder, builder.load(builder.gep(pointer, [INT64(k)]), align=1))
+            after(builder, builder.load(builder.gep(start, [INT64(k)]), align=1))
             for k in range(size)
         ]
         for i in range(size):
-            column = _picked(builder, sources, [divmod(r * size + i, WIDTH) for r in range(WIDTH)])
-            if column.type.element == FLOAT:
-                column = builder.fpext(column, ir.VectorType(DOUBLE, WIDTH))
-            number = builder.add(args[4], INT64(i))
-            line = _line(context, builder, sig.args[3], args[3], number)
-            builder.store(column, builder.inttoptr(line, column.type.as_pointer()), align=1)
+            value = _picked(builder, sources, [divmod(r * size + i, width) for r in range(width)])
+            place = _line(context, builder, panel, args[3], i, args[4])
+            builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=1)
         return context.get_dummy_value()
 
-    return signature(types.void, array, indices, length, target, types.int64), emit
+    return signature(types.void, array, types.int64, length, panel, types.int64, unit), emit
 
 
 @instruction_of_constants
-def store_packed(
-    typing: Any, array: Any, indices: Any, length: Any, source: Any, first: Any
-) -> Any:
-    """The other way, from lines of float64."""
-    size = length.literal_value
+def pack(typing: Any, array: Any, row: Any, length: Any, panel: Any, column: Any, unit: Any) -> Any:
+    """The other way."""
+    before = _STORAGE[array.dtype][2]
+    size, width = length.literal_value, unit.lanes.width
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        columns = []
-        for i in range(size):
-            number = builder.add(args[4], INT64(i))
-            line = _line(context, builder, sig.args[3], args[3], number)
-            column = builder.load(
-                builder.inttoptr(line, ir.VectorType(DOUBLE, WIDTH).as_pointer()), align=1
+        kind = context.get_value_type(unit.lanes).as_pointer()
+        columns = [
+            builder.load(
+                builder.bitcast(_line(context, builder, panel, args[3], i, args[4]), kind), align=1
             )
-            # float32 is moved as such; 16-bit results are rounded once only, at the end
-            narrow = array.dtype == types.float32
-            columns.append(double_to_float(builder, column) if narrow else column)
-        address = _pointer(context, builder, sig.args[0], *args[:2])
+            for i in range(size)
+        ]
+        start = _packed_pointer(context, builder, array, args[0], args[1])
         for k in range(size):
-            places = [divmod(WIDTH * k + lane, size) for lane in range(WIDTH)]
-            value = _picked(builder, columns, [(column, row) for row, column in places])
-            if array.dtype != types.float32:
-                value = _STORAGE[array.dtype][3](builder, value)
-            target = builder.inttoptr(address, value.type.as_pointer())
+            places = [divmod(width * k + lane, size) for lane in range(width)]
+            value = before(builder, _picked(builder, columns, [(i, r) for r, i in places]))
+            target = builder.bitcast(start, value.type.as_pointer())
             builder.store(value, builder.gep(target, [INT64(k)]), align=1)
         return context.get_dummy_value()
 
-    return signature(types.void, array, indices, length, source, types.int64), emit
-
-
-@instruction
-def part_of(typing: Any, memory: Any, slot: Any) -> Any:
-    """The array (lines, WIDTH) of a thread's slot in scratch memory (slots, lines, WIDTH).
-
-    For what is too large for the stacks of threads, which on some systems are half a megabyte.
-    """
-    kind = types.Array(memory.dtype, 2, "C")
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-        whole = cgutils.create_struct_proxy(memory)(context, builder, args[0])
-        _, lines, width = cgutils.unpack_tuple(builder, whole.shape)
-        first = builder.mul(builder.mul(args[1], lines), width)
-        array = cgutils.create_struct_proxy(kind)(context, builder)
-        populate_array(
-            array,
-            data=builder.gep(whole.data, [first]),
-            shape=(lines, width),
-            strides=(INT64(WIDTH * itemsize), INT64(itemsize)),
-            itemsize=itemsize,
-            meminfo=None,
-        )
-        return array._getvalue()
-
-    return signature(kind, memory, types.int64), emit
+    return signature(types.void, array, types.int64, length, panel, types.int64, unit), emit

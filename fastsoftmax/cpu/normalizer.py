@@ -1,13 +1,12 @@
 """The normalizer of a row: (shift, total), how it is gathered and used.
 
-shift is the largest logit and total the sum of exp((x - shift) / temperature), carried as
-``ones + high + low`` and scaled as the exponentials are. ``ones`` are the terms that are exactly
-1, where log(total) is wanted: it needs total - 1, which is all that [40, 0] leaves behind in
-float64. The others' sum has two parts, because ten million float64 must not drift.
+shift is a power of two, that of the row's largest term, so that taking it off is exact; total is
+the sum of the terms as counts of fixed grids' steps (arithmetic.py). Logarithms need what is next
+to 1 in a total of almost 1, all that [40, 0] leaves behind: for them (``apart``) the terms that
+are the largest are counted, and the power is that of the largest among the others.
 
-Everything works on scalars (a row against its one shift) and on lanes (eight columns against
-their eight shifts). The reciprocal's ``inverse_error`` says which arithmetic is meant: None
-means float64 arithmetic for a narrower type, a number means float64 with its rounding errors.
+Everything here works on lanes: a row's numbers spread, or those of rows side by side. A row is a
+tuple (off, lowest, power, times, top).
 """
 
 from __future__ import annotations
@@ -16,244 +15,270 @@ from typing import Any
 
 from numba import types
 
-from fastsoftmax.cpu.exponential import (
-    SCALE_EXPONENT,
+from fastsoftmax.cpu.arithmetic import (
+    FAR,
+    REACH,
+    TO_INTEGER,
+    TO_POWER,
+    UNSCALE,
+    add_term,
+    constants_for,
+    exponential,
     logarithm,
+    pair_of,
+    power_of,
+    steps_of,
     two_sum,
 )
 from fastsoftmax.cpu.jit import chosen, inlined
-from fastsoftmax.cpu.lanes import fma, from_bits, lane, rotated, select, wide
+from fastsoftmax.cpu.lanes import (
+    bits_of,
+    fma,
+    from_bits,
+    select,
+    spread_like,
+    to_real,
+    wide,
+)
 
 INFINITY = float("inf")
-_NAN = float("nan")
-_LARGEST = 1.7976931348623157e308
+NAN = float("nan")
+_LARGEST = 3e38
+
+
+@inlined
+def larger(a: Any, b: Any) -> Any:
+    """The larger one; of NaN and a number any, or NaN, which shows in the sum."""
+    return select(a > b, a, b)
 
 
 @chosen
-def reciprocal(array: Any, temperature: Any) -> Any:
-    """What a difference of logits is multiplied by to divide it by the temperature."""
+def difference(x: Any, base: Any, times: Any) -> Any:
+    """(x - base) / temperature, and what its rounding left out; ``times``: see `times_of`."""
 
-    def narrow(array: Any, temperature: Any) -> Any:
-        return 1.0 / temperature, None
+    def plain(x: Any, base: Any, times: Any) -> Any:
+        t = x - base
+        shifted = t - x
+        rest = (x - (t - shifted)) - (base + shifted)
+        return t, select(t > -_LARGEST, rest, 0.0)
 
-    def double(array: Any, temperature: Any) -> Any:
-        # Differences are taken of halves, which cannot overflow: hence 2 / temperature.
-        inverse = 2.0 / temperature
-        return inverse, fma(-inverse, temperature, 2.0) * (inverse * 0.5)
+    def divided(x: Any, base: Any, times: Any) -> Any:
+        inverse, inverse_rest, scale = times
+        # halves, which cannot overflow when they are subtracted
+        a, b = x * 0.5, base * 0.5
+        d = a - b
+        shifted = d - a
+        error = ((a - (d - shifted)) - (b + shifted)) * scale
+        d = d * scale
+        t = d * inverse
+        rest = fma(d, inverse, -t) + fma(d, inverse_rest, error * inverse)
+        return t, select(t > -_LARGEST, rest, 0.0)
 
-    return double if array.dtype == types.float64 else narrow
+    return plain if times is types.none else divided
 
 
-@chosen
-def distance(x: Any, shift: Any, inverse: Any, inverse_error: Any) -> Any:
-    """(x - shift) / temperature, and what its rounding left out.
+@inlined
+def times_of(temperature: Any) -> Any:
+    """What a difference of halves is multiplied by: 2 / temperature in two parts, and a scale.
 
-    The subtraction alone would cost 40 ULP of the exponential at -40. For narrower types, whose
-    difference float64 holds well enough, it is x - shift: what uses it divides as it goes.
+    All in float64, but in the range of float32, which differences of float32 leave to the scale.
     """
-
-    def narrow(x: Any, shift: Any, inverse: Any, inverse_error: Any) -> Any:
-        return wide(x) - shift, None
-
-    def double(x: Any, shift: Any, inverse: Any, inverse_error: Any) -> Any:
-        a = x * 0.5
-        b = shift * 0.5
-        difference = a - b
-        shifted = difference - a
-        error = (a - (difference - shifted)) - (b + shifted)
-        t = difference * inverse
-        rest = fma(difference, inverse, -t) + fma(difference, inverse_error, error * inverse)
-        return t, select(t < -_LARGEST, 0.0, rest)
-
-    return narrow if inverse_error is types.none else double
-
-
-@inlined
-def anchor(shift: Any) -> Any:
-    """The shift itself, or 0 where it is infinite: then x - shift is no NaN for finite x."""
-    return select(shift < INFINITY, select(shift > -INFINITY, shift, 0.0), 0.0)
-
-
-@inlined
-def unit_exponent(weight: Any, inverse_error: Any) -> Any:
-    """log2 of what a total of 1 is carried as. Weights may be huge: theirs is not scaled."""
-    if weight is not None or inverse_error is None:
-        return 0
-    else:
-        return SCALE_EXPONENT
+    low, high = temperature < 2.0**-100, temperature > 2.0**100
+    scale = select(low, 2.0**60, select(high, 2.0**-60, temperature * 0.0 + 1.0))
+    divisor = temperature * scale
+    inverse = 2.0 / divisor
+    rest = fma(-inverse, divisor, 2.0) * (inverse * 0.5)
+    # What divides by less is as good as infinite for all differences but 0.
+    return (
+        select(inverse < 2.0**120, inverse, 2.0**120),
+        select(inverse < 2.0**120, rest, 0.0),
+        scale,
+    )
 
 
 @chosen
-def is_one(t: Any, apart: Any) -> Any:
-    """Which exponentials are exactly 1, where these are wanted apart; else None."""
-    if apart is types.none:
-        return lambda t, apart: None
-    return lambda t, apart: t == 0.0
+def _scaled(x: Any, off: Any, times: Any) -> Any:
+    """(x - off) / temperature; without a temperature x - off is exact, or far too low to count."""
+    if times is types.none:
+        return lambda x, off, times: (x - off, None)
+    return lambda x, off, times: difference(x, off, times)
 
 
 @inlined
-def add_term(sums: Any, e: Any, e_error: Any, one: Any, weight: Any, inverse_error: Any) -> Any:
-    """Sums (ones, high, low) with one more exponential in them.
+def row_of(top: Any, second: Any, times: Any, c: Any) -> Any:
+    """What the terms of a row are computed with, from its largest logit.
 
-    ``one`` says which are exactly 1; None: not wanted apart. Only float64 needs ``low``, what
-    its additions left out.
+    ``second``: None, or the largest of the others where the terms that are the largest are apart.
     """
-    ones, high, low = sums
-    if inverse_error is None:
-        term = e if weight is None else weight * e
-        if one is None:
-            return ones, high + term, low
-        else:
-            # sums that are kept, not terms that are 0: with AVX-512 that is part of the addition
-            return select(one, ones + term, ones), select(one, high, high + term), low
-    else:
-        if weight is None:
-            term, rest = e, e_error
-        else:
-            e = e * 2.0**-SCALE_EXPONENT
-            term = weight * e
-            rest = fma(weight, e, -term) + weight * (e_error * 2.0**-SCALE_EXPONENT)
-        if one is None:
-            total, error = two_sum(high, term)
-            return ones, total, low + (error + rest)
-        else:
-            # the rest of an exponential that is exactly 1 is 0
-            total, error = two_sum(high, select(one, 0.0, term))
-            return ones + select(one, term, 0.0), total, low + (error + rest)
+    z, _ = _scaled(top, top * 0.0, times)
+    far = select(z > c[FAR], top, select(z < -c[FAR], top, 0.0))
+    off = select(z == z, far, top)
+    z, _ = _scaled(top, off, times)
+    if second is not None:
+        z = _second(second, z, off, times, c)
+    return off, z - c[REACH], power_of(z, c), times, top
 
 
 @inlined
-def add_sums(a: Any, b: Any, inverse_error: Any) -> Any:
-    """Two sums as one."""
-    if inverse_error is None:
-        return a[0] + b[0], a[1] + b[1], a[2]
-    else:
-        total, error = two_sum(a[1], b[1])
-        return a[0] + b[0], total, (a[2] + b[2]) + error
+def _second(second: Any, z: Any, off: Any, times: Any, c: Any) -> Any:
+    """The second largest logit like the largest, z; as low as counts where it is lower."""
+    lower, _ = _scaled(second, off, times)
+    least = z - 2.0 * c[REACH]
+    return select(lower > least, lower, least)
 
 
 @inlined
-def add_normal(a: Any, b: Any, inverse_error: Any) -> Any:
-    """Two sums as one total, whose ``low`` is what ``high`` left out."""
-    ones, high, low = add_sums(a, b, inverse_error)
-    if inverse_error is None:
-        return ones, high, low
-    else:
-        high, low = _normal(high, low)
-        return ones, high, low
+def term_of(x: Any, row: Any, c: Any) -> Any:
+    """A logit's exponential, relative to the row's power and scaled: e and its parts (h, lo)."""
+    off, lowest, power, times, _ = row
+    z, rest = _scaled(x, off, times)
+    below = lowest > z  # not NaN
+    return exponential(select(below, lowest, z), _unless(below, rest), power, c)
+
+
+@chosen
+def _unless(below: Any, rest: Any) -> Any:
+    if rest is types.none:
+        return lambda below, rest: None
+    return lambda below, rest: select(below, 0.0, rest)
 
 
 @inlined
-def _halves(sums: Any, half: int) -> Any:
-    return rotated(sums[0], half), rotated(sums[1], half), rotated(sums[2], half)
+def add_logits(x: Any, row: Any, sums: Any, ones: Any, apart: Any, third: Any, c: Any) -> Any:
+    """The sums and the number of terms apart with a row's next logits in them; their terms."""
+    if apart is not None:
+        largest = x == row[4]
+        ones = ones + select(largest, 1, ones & 0)
+        x = select(largest, -INFINITY, x)
+    e, h, lo = term_of(x, row, c)
+    return add_term(sums, e, h, lo, third, c), ones, e
+
+
+# --- what is made of totals ----------------------------------------------------------------------
+#
+# Of what is noted of rows, the numbers that their results are made with, in float64: a value and
+# its rest. ``counts``: see `pair_of`; ``ones``: how many terms are apart; ``invalid``: NaN where
+# the row holds NaN, else 0.
 
 
 @inlined
-def total_of_lanes(sums: Any, inverse_error: Any) -> Any:
-    """The eight sums of lanes as one total (ones, high, low), always in the order of a tree."""
-    sums = add_sums(sums, _halves(sums, 4), inverse_error)
-    sums = add_sums(sums, _halves(sums, 2), inverse_error)
-    ones, high, low = add_normal(sums, _halves(sums, 1), inverse_error)
-    return lane(ones, 0), lane(high, 0), lane(low, 0)
+def reciprocal_of(counts: Any, ones: Any, second: Any, row: Any, invalid: Any, x: Any) -> Any:
+    """1 / total; NaN where the row holds an infinity, or nothing else."""
+    high, low = pair_of(counts, steps_of(x))
+    a = 1.0 / high
+    top = wide(row[4])
+    return select(top - top == 0.0, a + invalid, NAN), a * (fma(-a, high, 1.0) - a * low)
 
 
 @inlined
-def _normal(high: Any, low: Any) -> Any:
-    """The same sum, ``low`` being what ``high`` left out; where weights cancel it is all."""
-    total, rest = two_sum(high, finite_rest(high, low))
-    return total, finite_rest(total, rest)
+def _power(n: Any) -> Any:
+    """2**n of float64 integers."""
+    return from_bits(bits_of(n + (1.5 * 2.0**52 + 1023)) << 52)
 
 
 @inlined
-def in_two_parts(total: Any) -> Any:
-    """A total (ones, high, low) in two parts."""
-    ones, high, low = total
-    value, error = two_sum(ones, high)
-    return value, finite_rest(value, error + low)
+def logarithm_of(counts: Any, ones: Any, second: Any, row: Any, invalid: Any, x: Any) -> Any:
+    """log(total) where the largest term is 1.
 
-
-@inlined
-def logarithm_of(total: Any, scale: Any) -> Any:
-    """log(total / 2**scale) as a rounded value and the rest.
-
-    Where one term is 1 and the others are next to nothing, they are never added to it: that would
-    round log(1 + 2**-52.7) four times more, 1.15 ULP in all instead of 0.75.
+    Where there is one such term and the others are next to nothing, they are never added to it.
     """
-    ones, high, low = total
-    value, rest = logarithm(*in_two_parts(total), scale)
-    one, unit = from_bits((1023 + scale) << 52), from_bits((1023 - scale) << 52)
-    others, left = high * unit, low * unit
-    alone = select(ones == one, others, 1.0) < 2.0**-30
-    return select(alone, others, value), select(alone, fma(others * -0.5, others, left), rest)
+    c = constants_for(x)
+    off, _, _, times, top = row
+    # The largest term beside its own power, and how far from that the power of the others is.
+    z, rest = _scaled(top, off, times)
+    _, h, lo = exponential(z, rest, power_of(z, c), c)
+    lower = _second(second, z, off, times, c)
+    n = wide(fma(lower, c[TO_POWER], c[TO_INTEGER]) - fma(z, c[TO_POWER], c[TO_INTEGER]))
+    unscale = spread_like(c[UNSCALE], n)
+    f, f_low = two_sum(wide(h) * unscale, wide(lo) * unscale)
+    high, low = pair_of(counts, steps_of(x))
+    others = high / f
+    others_low = (fma(-others, f, high) + (low - others * f_low)) / f
+    # in two factors: the product may be subnormal
+    n = select(n > -1200.0, n, -1200.0)
+    first = select(n > -600.0, n, -600.0)
+    a, b = _power(first), _power(n - first)
+    others, others_low = others * a * b, others_low * a * b
+
+    count = to_real(ones)
+    high, low = two_sum(count, others)
+    value, rest = logarithm(high, low + others_low)
+    alone = select(count == 1.0, others, 1.0) < 2.0**-30
+    value = select(alone, others, value)
+    rest = select(alone, fma(others * -0.5, others, others_low), rest)
+    return select(wide(top) < INFINITY, value, 0.0) + invalid, rest
 
 
 @inlined
-def finite_rest(high: Any, low: Any) -> Any:
-    """The rest of a total; an infinite one has none."""
-    return select(high < INFINITY, select(high > -INFINITY, low, 0.0), 0.0)
-
-
-@inlined
-def infinite_term(x: Any, weight: Any) -> Any:
-    """What a logit adds to the total of a block whose shift is infinite: inf, NaN or nothing."""
-    value = wide(x)
-    term = select(value == INFINITY, INFINITY, select(value == value, 0.0, _NAN))
-    if weight is None:
-        return term
-    else:
-        return select(weight == 0.0, 0.0, term * weight)
+def logsumexp_of(counts: Any, ones: Any, second: Any, row: Any, invalid: Any, x: Any) -> Any:
+    """The largest logit + log(total), and the rest, however much of it cancels."""
+    log_total, rest = logarithm_of(counts, ones, second, row, invalid, x)
+    top = wide(row[4])
+    value, error = two_sum(top, log_total)
+    value, rest = two_sum(value, error + rest)
+    bounded = top - top == 0.0
+    return select(bounded, value, top + invalid), select(bounded, rest, 0.0)
 
 
 @chosen
-def reciprocal_total(total: Any, inverse_error: Any) -> Any:
-    """1 / total, unscaled, in one or two numbers; NaN where it is 0, infinite or NaN."""
+def _log_normalizer_of(counts: Any, ones: Any, second: Any, row: Any, invalid: Any, x: Any) -> Any:
+    """What `log_probability` takes off: the logarithm of the row's sum.
 
-    def narrow(total: Any, inverse_error: Any) -> Any:
-        c = 1.0 / total[1]
-        return select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN), 0.0
+    With a temperature relative to the largest logit, which divided would no longer be exact; but
+    a temperature of 1 has the bits of none.
+    """
+    if row[3] is types.none:
+        return lambda counts, ones, second, row, invalid, x: logsumexp_of(
+            counts, ones, second, row, invalid, x
+        )
 
-    def double(total: Any, inverse_error: Any) -> Any:
-        high, low = total[1] * 2.0**-SCALE_EXPONENT, total[2] * 2.0**-SCALE_EXPONENT
-        c = 1.0 / high
-        c_low = c * (fma(-c, high, 1.0) - c * low)
-        return select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN), c_low
+    def divided(counts: Any, ones: Any, second: Any, row: Any, invalid: Any, x: Any) -> Any:
+        a, a_rest = logarithm_of(counts, ones, second, row, invalid, x)
+        b, b_rest = logsumexp_of(counts, ones, second, row, invalid, x)
+        away = base_of(row)
+        return select(away == 0.0, b, a), select(away == 0.0, b_rest, a_rest)
 
-    return narrow if inverse_error is types.none else double
+    return divided
 
 
 @inlined
-def probability(e: Any, c: Any, c_low: Any, inverse_error: Any) -> Any:
-    """An exponential times 1 / total."""
-    if inverse_error is None:
-        return e * c
-    else:
-        # The scale is taken off last, exactly, or with the one rounding of a subnormal result.
-        # Were it in c, e * c_low would be subnormal for results just above that range, and
-        # 0.5 ULP off.
-        return fma(fma(e, c, e * c_low), 2.0**-SCALE_EXPONENT, 0.0)
+def log_normalizer_of(counts: Any, ones: Any, second: Any, row: Any, invalid: Any, x: Any) -> Any:
+    """See `_log_normalizer_of`: a formula takes inlined functions."""
+    return _log_normalizer_of(counts, ones, second, row, invalid, x)
+
+
+@inlined
+def base_of(row: Any) -> Any:
+    """What logits are taken relative to where temperatures are given: 0 at a temperature of 1."""
+    _, _, _, times, top = row
+    return select(times[0] == 2.0, select(times[1] == 0.0, 0.0, top), top)
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+@inlined
+def probability(e: Any, row: Any, a: Any, a_rest: Any, c: Any) -> Any:
+    """An exponential over the total. The scale is taken off last: e * a_rest may be subnormal."""
+    return fma(e, a, e * a_rest) * c[UNSCALE]
 
 
 @chosen
-def wants_ones(weight: Any) -> Any:
-    """Whether the terms that are 1 are summed apart for a logarithm: not where terms cancel."""
-    if weight is types.none:
-        return lambda weight: True
-    return lambda weight: None
+def _log_probability(x: Any, row: Any, a: Any, a_rest: Any) -> Any:
+    if row[3] is types.none:
+        return lambda x, row, a, a_rest: (x - a) - a_rest
+
+    def divided(x: Any, row: Any, a: Any, a_rest: Any) -> Any:
+        t, rest = difference(x, base_of(row), row[3])
+        return (t - a) - (a_rest - rest)
+
+    return divided
 
 
 @inlined
-def log_probability(t: Any, t_error: Any, inverse: Any, log_total: Any, error: Any) -> Any:
-    """t - log(total); neither is positive once negated, so nothing cancels."""
-    if t_error is None:
-        return fma(t, inverse, -log_total)
-    else:
-        return t - (log_total + (error - t_error))
+def log_probability(x: Any, row: Any, a: Any, a_rest: Any, c: Any) -> Any:
+    """The logit less the logarithm of the row's sum, `log_normalizer_of`.
 
-
-@inlined
-def logsumexp_of(shift: Any, total: Any, scale: Any) -> Any:
-    """shift + log(total / 2**scale), rounded once however much of it cancels."""
-    log_total, log_total_error = logarithm_of(total, scale)
-    value, error = two_sum(shift, log_total)
-    exact = value + (error + log_total_error)
-    return select(value < INFINITY, select(value > -INFINITY, exact, value), value)
+    The rest is small beside a first difference that is rounded; next to 0 that is exact.
+    """
+    return _log_probability(x, row, a, a_rest)

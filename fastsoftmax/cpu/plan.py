@@ -1,7 +1,7 @@
 """Which kernel computes a batch, serial or parallel; every threshold, with its measurement.
 
-Two dimensions mean contiguous rows (rows.py), three mean columns (columns.py). Small work stays on
-the calling thread, which keeps Python's lock; larger work is shared (threads.py).
+Two dimensions mean contiguous rows, three mean columns. Small work stays on the calling thread,
+which keeps Python's lock; larger work is shared (threads.py).
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from fastsoftmax.cpu.launch import Entry, caller, compiled
 from fastsoftmax.cpu.sizes import (
     BLOCK,
     PACKED,
+    PANEL_BYTES,
+    PANEL_LINES,
     SHORT,
-    SHORT_DOUBLE,
-    WIDTH,
     cuts_of,
-    panel_width,
-    scratch_lines,
 )
 
 Array = np.ndarray[Any, Any]
@@ -45,56 +43,41 @@ PACKED_FROM = 1 << 20
 AT_ONCE = 1 << 25
 
 
-def normalized(function: str, x: Array, out: Array, temperature: Array, mask: Array | None) -> None:
-    """softmax or log_softmax, by name, of x into out; see rows.py and columns.py."""
+def compute(
+    function: str, x: Array, out: Array, temperature: Array | None, mask: Array | None
+) -> None:
+    """softmax, log_softmax or logsumexp, by name, of x into out; see along.py and across.py."""
     arguments = x, out, temperature, mask
     if _shared(x):
-        kept, apart = (out, None) if function == "softmax" else (None, True)
-        notes = _reduced(x, kept, temperature, mask, None, apart)
-        _run(f"{function}_cuts", (*arguments, notes), len(notes), x.size)
+        _run_shared(function, *arguments)
         return
-    packed = _packed_rows(function, *arguments)
+    packed = _packed_rows(*arguments)
     if packed:
-        _run(f"softmax_packed_{x.shape[1]}", arguments, packed // WIDTH)
-        arguments = x[packed:], out[packed:], temperature[packed:], mask
-    _run(f"{function}_{_kind_of_rows(x)}", arguments, _items(arguments[0].shape))
+        _run(f"{function}_packed_{x.shape[1]}", arguments, packed // _together(x))
+        arguments = x[packed:], out[packed:], temperature, mask
+    _run(f"{function}_{_kind_of_rows(x)}", arguments, _items(arguments[0]))
 
 
-def small(
-    function: str, x: Array, out: Array, temperature: Array
-) -> Callable[[Array, Array], None]:
+def small(function: str, x: Array, out: Array) -> Callable[[Array, Array], None]:
     """What computes softmax or log_softmax of arrays like x into ones like out.
 
     Everything is decided: arrays of this size are never shared among threads.
     """
-    count = _items(x.shape)
-    arguments = x, out, temperature, None, *_memory(x, 1)
+    count = _items(x)
+    arguments = x, out, None, None, *_memory(x, 1)
     call, address = _variant(f"{function}_{_kind_of_rows(x)}", _kinds_of(arguments), True)
-    rows = x.ndim == 2
+    without = len(arguments) == 4
 
     def run(x: Array, out: Array) -> None:
-        memory = () if rows else _memory(x, 1)
-        call((x, out, temperature, None, *memory), address, 0, count)
+        memory = () if without else _memory(x, 1)
+        call((x, out, None, None, *memory), address, 0, count)
 
     return run
 
 
-def logsumexp(
-    x: Array, out: Array, sign: Array | None, mask: Array | None, weight: Array | None
-) -> None:
-    """log|sum(weight * exp(x))| of x into out, and the sum's sign where there are weights."""
-    if _shared(x):
-        temperature = np.ndarray((len(x),), np.float64, np.ones(1), strides=(0,))
-        apart = True if weight is None else None
-        notes = _reduced(x, None, temperature, mask, weight, apart)
-        _run("logsumexp_cuts", (x, out, sign, weight, notes), len(x), 0)
-        return
-    kind = _kind_of_rows(x)
-    if kind == "short" and weight is None:
-        _run("logsumexp_short", (x, out, mask), len(x))
-    else:
-        kind = "rows" if kind == "short" else kind
-        _run(f"logsumexp_{kind}", (x, out, sign, mask, weight), _items(x.shape))
+def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
+    """log|sum(weight * exp(x))| of rows of x into out, and the sum's sign."""
+    _run("weighted", (x, out, sign, weight), len(x))
 
 
 def _kind_of_rows(x: Array) -> str:
@@ -104,15 +87,22 @@ def _kind_of_rows(x: Array) -> str:
         return "columns" if length <= BLOCK else "long_columns"
     if length > BLOCK:
         return "long"
-    return "rows" if length > (SHORT_DOUBLE if x.itemsize == 8 else SHORT) else "short"
+    return "rows" if length > SHORT[_computed_size(x)] else "short"
 
 
-def _items(shape: tuple[int, ...]) -> int:
+def _computed_size(x: Array) -> int:
+    """Bytes of the type in which an array's elements are computed."""
+    return max(x.itemsize, 4)
+
+
+def _together(x: Array) -> int:
+    """Rows or columns that are computed side by side."""
+    return PANEL_BYTES // _computed_size(x)
+
+
+def _items(x: Array) -> int:
     """How many items a kernel does: rows, or panels of columns."""
-    if len(shape) == 2:
-        return shape[0]
-    outer, length, inner = shape
-    return outer * -(-inner // panel_width(length))
+    return len(x) if x.ndim == 2 else len(x) * -(-x.shape[2] // _together(x))
 
 
 def _memory(x: Array, several: int) -> tuple[Array, ...]:
@@ -120,29 +110,26 @@ def _memory(x: Array, several: int) -> tuple[Array, ...]:
 
     Where there is none, this is a MemoryError, and nothing has been written yet.
     """
-    if x.ndim == 2:
+    if x.ndim == 2 or x.shape[1] > BLOCK:
         return ()
-    lines = scratch_lines(x.shape[1])
-    memory = np.empty(several * lines * WIDTH + 7)
-    start = -memory.ctypes.data % 64 // 8
-    return (memory[start : memory.size - 7 + start].reshape(several, lines, WIDTH),)
+    each = x.shape[1] * (PANEL_BYTES if x.shape[1] <= PANEL_LINES else 64)
+    memory = np.empty(several * each + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return (memory[start : start + several * each].reshape(several, each),)
 
 
-def _packed_rows(
-    function: str, x: Array, out: Array, temperature: Array, mask: Array | None
-) -> int:
+def _packed_rows(x: Array, out: Array, temperature: Array | None, mask: Array | None) -> int:
     """How many rows can be done by a kernel for rows of exactly this length."""
-    count, length = x.shape[:2]
     fits = (
-        function == "softmax"
-        and x.ndim == 2
-        and length in PACKED
+        x.ndim == 2
+        and x.shape[1] in PACKED
         and x.size >= PACKED_FROM
         and mask is None
-        and x.strides[0] == out.strides[0] == length * x.itemsize
-        and temperature.strides[0] == 0
+        and temperature is None
+        and x.strides[0] == x.shape[1] * x.itemsize
+        and (out.ndim == 1 or out.strides[0] == x.strides[0])
     )
-    return count // WIDTH * WIDTH if fits else 0
+    return len(x) // _together(x) * _together(x) if fits else 0
 
 
 def _shared(x: Array) -> bool:
@@ -154,16 +141,16 @@ def _shared(x: Array) -> bool:
     return length > AT_ONCE or (several > 1 and count < 4 * several)
 
 
-def _reduced(
-    x: Array, kept: Array | None, temperature: Array, mask: Array | None, weight: Array | None,
-    apart: Any,
-) -> Array:  # fmt: skip
-    """What is noted of all cuts of rows that threads share; see long.py."""
-    count, length = x.shape
-    notes = np.empty((count * cuts_of(length), 4))
-    _run("maxima_of_cuts", (x, mask, weight, notes), len(notes), x.size)
-    _run("totals_of_cuts", (x, kept, temperature, mask, weight, apart, notes), len(notes), x.size)
-    return notes
+def _run_shared(
+    function: str, x: Array, out: Array, temperature: Array | None, mask: Array | None
+) -> None:
+    """All cuts' maxima, then all cuts' counts, then all results; see cuts.py."""
+    cuts = len(x) * cuts_of(x.shape[1])
+    tops, counts = np.empty((cuts, 2)), np.empty((cuts, 6), np.int64)
+    arguments = x, out, temperature, mask, tops, counts
+    _run("maxima_of_cuts", (x, mask, tops), cuts)
+    _run(f"{function}_counts", arguments, cuts)
+    _run(f"{function}_cuts", arguments, len(x) if out.ndim == 1 else cuts)
 
 
 def _threads(size: int, count: int) -> int:
@@ -173,11 +160,11 @@ def _threads(size: int, count: int) -> int:
     return min(threads.number(), count)
 
 
-def _run(name: str, arguments: tuple[Any, ...], count: int, size: int | None = None) -> None:
-    """Have a kernel do all its ``count`` items, which have ``size`` logits together."""
+def _run(name: str, arguments: tuple[Any, ...], count: int) -> None:
+    """Have a kernel do all its ``count`` items."""
     if count == 0:
         return
-    size = arguments[0].size if size is None else size
+    size = arguments[0].size
     several = _threads(size, count)
     arguments = (*arguments, *_memory(arguments[0], several))
     alone = size < PARALLEL_FROM
@@ -191,11 +178,9 @@ def _run(name: str, arguments: tuple[Any, ...], count: int, size: int | None = N
         threads.run(call, arguments, address, first, last, min(several, last - first))
 
 
-def _kind_of(argument: Any) -> tuple[str, int] | bool | None:
+def _kind_of(argument: Array | None) -> tuple[str, int] | None:
     """What decides which code takes an argument."""
-    if argument is None or argument is True:
-        return argument
-    return argument.dtype.char, argument.ndim
+    return None if argument is None else (argument.dtype.char, argument.ndim)
 
 
 def _kinds_of(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -205,8 +190,6 @@ def _kinds_of(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 def _type_of(kind: Any) -> types.Type:
     if kind is None:
         return types.none
-    if kind is True:
-        return types.boolean
     # Any strides: one compiled variant serves them all (the kernels look at strides alone).
     return types.Array(numba.from_dtype(np.dtype(kind[0])), kind[1], "A")
 
@@ -224,7 +207,7 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import columns, jit, long, rows, short  # noqa: F401
+    from fastsoftmax.cpu import cuts, jit, weighted  # noqa: F401
 
     return jit.KERNELS
 
@@ -254,45 +237,41 @@ def all_variants() -> list[Variant]:
 
 def common_variants() -> list[Variant]:
     """Those of plain calls on float32 and float64, but for few rows that are very long."""
-    rare = {("?", 2), ("?", 3)}
     return [
         (name, kinds)
         for dtype in "df"
         for name, kinds in _variants_of(dtype)
-        if "cuts" not in name and "packed" not in name
-        # neither masks nor weights
-        if not rare & set(kinds) and not (name.startswith("logsumexp") and kinds[2] is not None)
+        if name.endswith(("_short", "_rows", "_long", "_columns")) and kinds[2:4] == (None, None)
     ]
+
+
+_FUNCTIONS = "softmax", "log_softmax", "logsumexp"
 
 
 def _variants_of(dtype: str) -> list[Variant]:
     variants: list[Variant] = []
-    number, notes = ("d", 1), ("d", 2)
-    for ndim, kinds_of_rows in ((2, ("short", "rows", "long")), (3, ("columns", "long_columns"))):
-        x, row, flags, weights = (dtype, ndim), ("d", ndim - 1), ("?", ndim), ("d", ndim)
-        sums = (dtype, ndim - 1)
-        memory = () if ndim == 2 else (("d", 3),)
-        for kind in kinds_of_rows:
-            for mask in (None, flags):
-                for function in ("softmax", "log_softmax"):
-                    variants.append((f"{function}_{kind}", (x, x, row, mask, *memory)))
-                if kind == "short":
-                    variants.append(("logsumexp_short", (x, sums, mask)))
-                else:
-                    variants.append((f"logsumexp_{kind}", (x, sums, None, mask, None, *memory)))
-            if kind != "short":
-                variants.append((f"logsumexp_{kind}", (x, sums, row, None, weights, *memory)))
-    x, sums, flags, weights = (dtype, 2), (dtype, 1), ("?", 2), ("d", 2)
-    variants += [(f"softmax_packed_{n}", (x, x, number, None)) for n in PACKED]
-    for mask, weight in ((None, None), (flags, None), (None, weights)):
-        variants.append(("maxima_of_cuts", (x, mask, weight, notes)))
-    for mask in (None, flags):
-        variants += [(f"{f}_cuts", (x, x, number, mask, notes)) for f in ("softmax", "log_softmax")]
-        variants.append(("totals_of_cuts", (x, x, number, mask, None, None, notes)))
-        variants.append(("totals_of_cuts", (x, None, number, mask, None, True, notes)))
-    variants.append(("totals_of_cuts", (x, None, number, None, weights, None, notes)))
-    variants.append(("logsumexp_cuts", (x, sums, None, None, notes)))
-    variants.append(("logsumexp_cuts", (x, sums, number, weights, notes)))
+    cuts = ("d", 2), ("l", 2)
+    for function in _FUNCTIONS:
+        for ndim, kinds in (
+            (2, ("short", "rows", "long", "counts", "cuts")),
+            (3, ("columns", "long_columns")),
+        ):
+            x, row, flags = (dtype, ndim), ("d", ndim - 1), ("?", ndim)
+            out = (dtype, ndim - 1) if function == "logsumexp" else x
+            for kind in kinds:
+                others: tuple[Any, ...] = {
+                    "columns": (("B", 2),), "counts": cuts, "cuts": cuts
+                }.get(kind, ())  # fmt: skip
+                for mask in (None, flags):
+                    for temperature in (None,) if function == "logsumexp" else (None, row):
+                        arguments = x, out, temperature, mask, *others
+                        variants.append((f"{function}_{kind}", arguments))
+        out = (dtype, 1) if function == "logsumexp" else (dtype, 2)
+        for length in PACKED:
+            variants.append((f"{function}_packed_{length}", ((dtype, 2), out, None, None)))
+    for mask in (None, ("?", 2)):
+        variants.append(("maxima_of_cuts", ((dtype, 2), mask, ("d", 2))))
+    variants.append(("weighted", ((dtype, 2), (dtype, 1), ("d", 1), ("d", 2))))
     return variants
 
 
