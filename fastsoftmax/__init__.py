@@ -1,7 +1,8 @@
 """softmax, log_softmax and logsumexp: right, the same everywhere, and as fast as copying."""
 
 try:
-    from fastsoftmax.functions import log_softmax, logsumexp, set_threading, softmax
+    from fastsoftmax.cpu.threads import set_threading
+    from fastsoftmax.functions import log_softmax, logsumexp, softmax
 except KeyboardInterrupt:
     # Python imports the package before a command line in it can begin: there, it is one line.
     import sys

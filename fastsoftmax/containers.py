@@ -69,6 +69,23 @@ def mask(where: Any, source: Source) -> Array | None:
     return None if where is None or where is True else operand("where", where, source)
 
 
+def broadcast_source(source: Source, other: Array) -> Source:
+    """The input in the shape that it and ``b`` have together."""
+    try:
+        shape = np.broadcast_shapes(source.values.shape, other.shape)
+    except ValueError:
+        raise ValueError(
+            f"b of shape {other.shape} does not broadcast with a of shape {source.values.shape}"
+        ) from None
+    if shape == source.values.shape:
+        return source
+    values = np.broadcast_to(source.values, shape)
+    mask = None if source.present is None else np.broadcast_to(source.present, shape)
+    return Source(
+        source.name, values, mask, values if mask is None else np.ma.MaskedArray(values, ~mask)
+    )
+
+
 def _array(name: str, argument: Any) -> Array:
     try:
         array = np.asarray(argument)
@@ -206,23 +223,6 @@ def _refuse_missing(name: str, of: str, dimension: Any, wanted: Any, places: Arr
 
 
 # --- back -------------------------------------------------------------------------------------
-
-
-def broadcast_source(source: Source, other: Array) -> Source:
-    """The input in the shape that it and ``b`` have together."""
-    try:
-        shape = np.broadcast_shapes(source.values.shape, other.shape)
-    except ValueError:
-        raise ValueError(
-            f"b of shape {other.shape} does not broadcast with a of shape {source.values.shape}"
-        ) from None
-    if shape == source.values.shape:
-        return source
-    values = np.broadcast_to(source.values, shape)
-    mask = None if source.present is None else np.broadcast_to(source.present, shape)
-    return Source(
-        source.name, values, mask, values if mask is None else np.ma.MaskedArray(values, ~mask)
-    )
 
 
 def rewrap(source: Source, result: Any) -> Any:

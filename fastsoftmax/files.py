@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastsoftmax.cpu.cache import beside, part_of
+from fastsoftmax.cpu.cache import beside, prefix_of_parts
 
 if sys.platform != "win32":
     import fcntl
@@ -226,7 +226,7 @@ def _part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 def _remove_stale_parts(path: Path) -> None:
     """Remove the parts of a path that no process has locked: theirs were killed."""
-    pattern = re.compile(rf"{re.escape(part_of(path))}\.[0-9a-f]{{16}}\.part")
+    pattern = re.compile(rf"{re.escape(prefix_of_parts(path))}\.[0-9a-f]{{16}}\.part")
     try:
         parts = [part for part in path.parent.iterdir() if pattern.fullmatch(part.name)]
     except PermissionError:  # a directory may be written to and not be listed

@@ -11,7 +11,6 @@ import numpy as np
 
 from fastsoftmax import arrays, containers, extended
 from fastsoftmax.cpu import plan
-from fastsoftmax.cpu.threads import set_threading as set_threading
 
 Axis = int | tuple[int, ...] | None
 

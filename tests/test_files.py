@@ -90,8 +90,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next(logits, tmp_path, cap
     _, ended = run("os.kill(os.getpid(), 9)", path, "-o", out)
     assert ended == -9
     assert len(names(tmp_path)) == 2  # a part and the logits
-    prefix = cache.part_of(out)
-    other = cache.part_of(tmp_path / "other.npy")
+    prefix = cache.prefix_of_parts(out)
+    other = cache.prefix_of_parts(tmp_path / "other.npy")
     others = [f"{prefix}.mine.part", f"{other}.0123456789abcdef.part", f"{prefix}.part"]
     for other in others:
         (tmp_path / other).touch()

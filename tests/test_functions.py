@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import exact
 import ml_dtypes
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -90,6 +91,24 @@ def test_types_that_scipy_gets_wrong():
     np.testing.assert_array_equal(log_softmax(extremes), [-(2.0**64), 0])
     np.testing.assert_array_equal(softmax([True, False]), softmax([1.0, 0.0]))
     assert logsumexp(np.uint8([255, 0])) == 255.0
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 2**-27), (np.float64, 2**-53)])
+def test_weights_that_sum_to_one_leave_an_absolute_error(dtype, bound):
+    rng = np.random.default_rng(0)
+    weights = np.array([1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 32], dtype)
+    for spread in (1e-12, 1e-6, 1e-3, 0.1, 1.0):
+        for row in (rng.standard_normal((50, 6)) * spread).astype(dtype):
+            terms = [
+                mpmath.mpf(float(b)) * mpmath.exp(mpmath.mpf(float(a)))
+                for a, b in zip(row, weights, strict=True)
+            ]
+            true = mpmath.log(mpmath.fsum(terms))
+            got = logsumexp(row, b=weights)
+            assert got.dtype == dtype
+            # and the one rounding of the result
+            rounding = exact.unit(true, dtype) / 2
+            assert abs(mpmath.mpf(float(got)) - true) <= bound + rounding, spread
 
 
 def test_logarithms_of_totals_just_above_one():

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from test_cache import entries
-from test_threads import MODES, layers, run
+from test_threads import AT_EACH_INSTRUCTION, MODES, layers, run
 
 import fastsoftmax
 
@@ -212,39 +212,11 @@ compute()
 @pytest.mark.parametrize("layer", layers())
 def test_nothing_is_written_once_any_instruction_has_raised(layer):
     """Nor is workqueue's gate left shut."""
-    program = """
+    codes = """
 from fastsoftmax.cpu import threads
-codes = threads.run.__code__, threads._run_team.__code__
-def raise_at(number):
-    left = number
-    def instruction(frame, event, arg):
-        nonlocal left
-        left -= event == "opcode"
-        if left < 0:
-            raise KeyboardInterrupt
-        return instruction
-    def call(frame, event, arg):
-        if frame.f_code in codes:
-            frame.f_trace_opcodes = True
-            return instruction
-    sys.settrace(call)
-x = np.zeros((6000, 500), np.float32)
-out = np.empty_like(x)
-fastsoftmax.softmax(x, axis=-1, out=out)
-for number in range(1000):
-    try:
-        raise_at(number)
-        fastsoftmax.softmax(x, axis=-1, out=out)
-        break
-    except KeyboardInterrupt:
-        out[...] = -1
-        time.sleep(0.002)
-        assert (out == -1).all(), number
-sys.settrace(None)
-assert 50 < number < 999
-assert (out == np.float32(1 / 500)).all()
+codes, least = [threads.run.__code__, threads._run_team.__code__], 50
 """
-    run_on(layer, program, **NUMBAS)
+    run_on(layer, codes + AT_EACH_INSTRUCTION, **NUMBAS)
 
 
 @pytest.mark.skipif(

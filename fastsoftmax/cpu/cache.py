@@ -196,7 +196,7 @@ def _stamp(directory: Path) -> None:
         os.utime(directory)
 
 
-def part_of(path: Path) -> str:
+def prefix_of_parts(path: Path) -> str:
     """How the names of new files beside a path begin: short, however long its own is."""
     return f".fastsoftmax.{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
 
@@ -207,7 +207,7 @@ def beside(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
     So nobody ever sees half of what is written, and an old file stays as it is until then.
     """
-    name = path.with_name(f"{part_of(path)}.{secrets.token_hex(8)}.part")
+    name = path.with_name(f"{prefix_of_parts(path)}.{secrets.token_hex(8)}.part")
     try:
         with open(name, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             yield name, file

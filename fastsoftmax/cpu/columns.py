@@ -90,20 +90,13 @@ def _place_of(x: Any, panel: Any) -> Any:
 
 @inlined
 def _note_temperatures(x: Any, temperature: Any, o: Any, left: Any, width: Any, notes: Any) -> None:
-    if temperature is None:
-        for j in range(0, WIDEST, WIDTH):
-            store(notes, (INVERSE, j), spread(1.0))
-    elif temperature.strides[0] == 0 and temperature.strides[1] == 0:
-        for j in range(0, WIDEST, WIDTH):
-            store(notes, (INVERSE, j), spread(temperature[0, 0]))
-    elif temperature.strides[1] == temperature.itemsize:
-        for j in range(0, width, WIDTH):
-            count = min(WIDTH, width - j)
-            store(notes, (INVERSE, j), load_part(temperature, (o, left + j), count, 1.0))
-    else:
-        for j in range(WIDEST):  # past the last column it is repeated
-            notes[INVERSE, j] = temperature[o, left + min(j, width - 1)]
-    for j in range(0, WIDEST, WIDTH):
+    """Those of a panel's columns, of any strides; past the last column it is repeated. None: 1."""
+    for j in range(0, width, WIDTH):
+        for k in range(j, j + WIDTH):
+            if temperature is None:
+                notes[INVERSE, k] = 1.0
+            else:
+                notes[INVERSE, k] = temperature[o, left + min(k, width - 1)]
         note_inverses(x, notes, j)
 
 
@@ -247,16 +240,9 @@ def _write_sums(
 
 @kernel
 def logsumexp_columns(
-    x: Any,
-    out: Any,
-    sign: Any,
-    mask: Any,
-    weight: Any,
-    memory: Any,
-    slot: int,
-    first: int,
-    last: int,
-) -> None:
+    x: Any, out: Any, sign: Any, mask: Any, weight: Any, memory: Any, slot: int,
+    first: int, last: int,
+) -> None:  # fmt: skip
     """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
     panel = part_of(memory, slot)
     sums = scratch(np.float64, SUMS, WIDTH)
@@ -438,16 +424,9 @@ def log_softmax_long_columns(
 
 @kernel
 def logsumexp_long_columns(
-    x: Any,
-    out: Any,
-    sign: Any,
-    mask: Any,
-    weight: Any,
-    memory: Any,
-    slot: int,
-    first: int,
-    last: int,
-) -> None:
+    x: Any, out: Any, sign: Any, mask: Any, weight: Any, memory: Any, slot: int,
+    first: int, last: int,
+) -> None:  # fmt: skip
     """log|sum(weight * exp(x))| of the columns of panels first to last, and the sum's sign."""
     sums = part_of(memory, slot)
     notes = scratch(np.float64, NOTES, WIDEST)

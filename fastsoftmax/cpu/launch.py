@@ -64,14 +64,16 @@ def _reader(kind: types.Type) -> Any:
 
 
 @compiler.compiling  # also while code is loaded, or its modules are imported: see threads.py
-def compiled(name: str, kinds: tuple[types.Type, ...], find: Callable[[str], Any]) -> int:
+def compiled(
+    name: str, kinds: tuple[types.Type, ...], kernels: Callable[[], dict[str, Any]]
+) -> int:
     """The address of a kernel's machine code for arguments of these types.
 
-    ``find`` gives the kernel of a name, where there is no code of it yet.
+    ``kernels`` gives every kernel by its name, where there is no code of this one yet.
     """
 
     def make() -> Any:
-        kernel, read = find(name), _reader(types.Tuple(kinds))
+        kernel, read = kernels()[name], _reader(types.Tuple(kinds))
 
         @njit(**ADDRESSED)
         def body(arguments: int, slot: int, first: int, last: int) -> None:

@@ -229,10 +229,6 @@ def _kernels() -> dict[str, Any]:
     return jit.KERNELS
 
 
-def _kernel(name: str) -> Any:
-    return _kernels()[name]
-
-
 @functools.cache
 def _variant(name: str, kinds: tuple[Any, ...], alone: bool) -> tuple[Entry, int]:
     """What calls a kernel for arguments of these kinds, and the address of its code."""
@@ -241,7 +237,7 @@ def _variant(name: str, kinds: tuple[Any, ...], alone: bool) -> tuple[Entry, int
             "NUMBA_DISABLE_JIT is set, and fastsoftmax computes by compiled code alone: unset it"
         )
     signature = tuple(map(_type_of, kinds))
-    return caller(signature, alone), compiled(name, signature, _kernel)
+    return caller(signature, alone), compiled(name, signature, _kernels)
 
 
 Variant = tuple[str, tuple[Any, ...]]

@@ -44,7 +44,6 @@ _helpers: list[int] = []
 # Counts the calls: rung when Python's lock is free, so that helpers need not wait for it.
 _bell = np.zeros(1, np.int64)
 
-
 # The gate of Numba's threads on a layer that only one thread may use at a time.
 _gate = np.zeros(1, np.int64)
 # The system's number of the thread that a forked child began as, which Python does not update.
