@@ -1,6 +1,7 @@
 """softmax, log_softmax and logsumexp: right, the same everywhere, and as fast as copying."""
 
 try:
+    from fastsoftmax.cpu.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.functions import log_softmax, logsumexp, softmax
 except KeyboardInterrupt:
@@ -15,6 +16,6 @@ except KeyboardInterrupt:
     print("fastsoftmax: interrupted", file=sys.stderr)
     raise SystemExit(130) from None
 
-__all__ = ["__version__", "log_softmax", "logsumexp", "set_threading", "softmax"]
+__all__ = ["ERROR_BOUNDS", "__version__", "log_softmax", "logsumexp", "set_threading", "softmax"]
 
 __version__ = "0.1.0"

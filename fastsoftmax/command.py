@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from fastsoftmax import __version__, arrays, files, functions
+from fastsoftmax import __version__, checks, files, functions
 from fastsoftmax.cpu import plan, threads
 
 Array = np.ndarray[Any, Any]
@@ -185,8 +185,8 @@ def _score_array(options: argparse.Namespace, name: str, logits: Array | files.L
     axis = options.axis % logits.ndim
 
     reduces = options.function == "logsumexp"
-    computed = arrays.floating(options.function, np.empty(0, logits.dtype))
-    dtype = arrays.result_type(options.function, computed, options.dtype)
+    computed = checks.floating(options.function, np.empty(0, logits.dtype))
+    dtype = checks.result_type(options.function, computed, options.dtype)
     shape = tuple(n for i, n in enumerate(logits.shape) if not (reduces and i == axis))
     function = _FUNCTIONS[options.function]
     if not reduces:

@@ -1,13 +1,31 @@
 """The kernels' exponential of float32 as a function of an array, for the exhaustive suite."""
 
 import numpy as np
-from test_exponential import exp_narrow
+from generated import generated
+
+from fastsoftmax.cpu import arithmetic
+from fastsoftmax.cpu.lanes import from_bits, larger, loop, select, smaller, to_integer, wide
+
+_WIDTH = 16
+
+
+@generated
+def _exponentials(x, out):
+    c = arithmetic.Constants(x.element)
+    with loop(0, x.shape[0], _WIDTH) as i:
+        count = x.shape[0] - i
+        # Beyond these, results are 0 and infinity; NaN stays.
+        z = larger(-c.reach, smaller(c.reach, x.load((i,), _WIDTH, count)))
+        # As in a row whose largest logit is 0; what is larger is its row's largest.
+        shift = arithmetic.shift_of(select(z > 0.0, z, 0.0), c)
+        e = arithmetic.exponential(z, None, shift, c).e
+        power = wide(c.to_integer + 8.0 * c.scale - shift) * 0.125
+        scale = from_bits((to_integer(power) + 1023 - c.scale) << 52)
+        out.store((i,), wide(e) * scale, count)
 
 
 def exp(x):
-    """exp(x) for x <= 0, as kernels use it, and 1 / exp(-x) for the rest."""
-    with np.errstate(all="ignore"):  # signalling NaN, and results beyond float32
-        wide = x.astype(np.float64)
-        value = np.empty(len(wide))
-        exp_narrow(-np.abs(wide), value)
-        return np.where(wide > 0, 1 / value, value).astype(np.float32)
+    """exp(x), as kernels compute it of a logit, relative to the largest of its row."""
+    out = np.empty_like(x)
+    _exponentials(x, out)
+    return out

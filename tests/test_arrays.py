@@ -11,8 +11,9 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 from placed import How, placed
 
-from fastsoftmax import log_softmax, logsumexp, softmax
+from fastsoftmax import call, log_softmax, logsumexp, softmax
 from fastsoftmax.cpu import plan
+from fastsoftmax.cpu.formulas import LOGSUMEXP
 
 FUNCTIONS = [softmax, log_softmax, logsumexp]
 MAPS = [softmax, log_softmax]
@@ -278,6 +279,32 @@ def test_logsumexp_out_of_the_wrong_shape():
         logsumexp(np.zeros((2, 3)), axis=1, out=np.empty((2, 1)))
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_small_plain_calls_are_checked_and_laid_out_once(monkeypatch, function, dtype):
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(dtype)
+    forms = [{"axis": axis} for axis in (None, 0, -1)]
+    if function is logsumexp:
+        forms += [{"axis": axis, "keepdims": True} for axis in (None, 0, -1)]
+    right = [np.asarray(function(x, where=np.ones(4, bool), **form)) for form in forms]
+    outs = [np.empty_like(each) for each in right]
+    monkeypatch.delattr(call, "Call")  # the long way
+    for form, each, out in zip(forms, right, outs, strict=True):
+        got = function(x, **form)
+        assert type(got) is (np.ndarray if each.ndim else each.dtype.type)
+        assert function(x, **form, out=out) is out
+        np.testing.assert_array_equal(got, each)
+        np.testing.assert_array_equal(out, each)
+
+
+def test_keepdims_that_is_no_bool():
+    x = np.zeros((2, 3))
+    for keepdims in (1, np.True_, [0]):
+        assert logsumexp(x, axis=1, keepdims=keepdims).shape == (2, 1)
+    for keepdims in (0, np.False_, None, []):
+        assert logsumexp(x, axis=1, keepdims=keepdims).shape == (2,)
+
+
 # --- types ---------------------------------------------------------------------------------
 
 
@@ -429,7 +456,7 @@ def test_temperatures_of_every_layout(function, shape, axis):
 def test_misaligned_temperatures_are_aligned_before_a_kernel_reads_them(monkeypatch, axis):
     temperature = placed(np.ones(3), How(misaligned=True)).reshape((1, 3) if axis == 0 else (3, 1))
     seen = []
-    monkeypatch.setattr(plan, "normalized", lambda *arguments: seen.append(arguments[3]))
+    monkeypatch.setattr(plan, "compute", lambda *arguments: seen.append(arguments[3]))
     softmax(np.zeros((3, 3)), axis=axis, temperature=temperature)
     assert seen[0].flags.aligned
     assert not temperature.flags.aligned
@@ -450,6 +477,13 @@ def test_wrong_weights():
 def test_complex_numbers_have_no_limit():
     with pytest.raises(ValueError, match="temperature 0 and infinity have no limit"):
         softmax([1j, 2], temperature=0)
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, complex])
+def test_what_has_one_result_a_row_can_have_a_temperature(dtype):
+    x = np.array([[1, 2, -3], [3, 700, 1]], dtype)
+    got = call.rows(LOGSUMEXP, x, 1, temperature=[[0.5], [2.0]])
+    np.testing.assert_allclose(got, logsumexp(x / [[0.5], [2.0]], axis=1), rtol=1e-15)
 
 
 # --- memory and bits ------------------------------------------------------------------------

@@ -8,32 +8,44 @@ import sys
 
 import pytest
 
-KERNELS = [
-    "softmax_rows",
-    "log_softmax_rows",
-    "softmax_short",
-    "softmax_packed_3",
-    "softmax_long",
-    "softmax_columns",
-    "softmax_long_columns",
-]
+# Those that compute exponentials, and whether they map logits or exponentials to results, too.
+EXPONENTIALS = {
+    "softmax_short": True,
+    "softmax_rows": True,
+    "softmax_packed_3": False,  # in one loop with all else, in float64, too
+    "softmax_long": True,
+    "softmax_columns": True,
+    "softmax_long_columns": False,  # in one loop
+    "softmax_counts": False,
+    "softmax_cuts": False,  # in one loop, too
+    "log_softmax_rows": False,
+    "logsumexp_short": False,
+    "weighted": False,
+}
+KERNELS = [*EXPONENTIALS, "softmax_maxima"]
 # What threads with small stacks must have; scratch memory beyond it is not on the stack.
 FRAME = 48 << 10
+AVX2 = "+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,+lzcnt"
 CPUS = {
-    "zmm": ("skylake-avx512", ""),
-    "ymm": ("haswell", "+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,+lzcnt"),
+    "zmm": ("skylake-avx512", AVX2 + ",+avx512f,+avx512vl,+avx512bw,+avx512dq,+avx512cd"),
+    "ymm": ("haswell", AVX2),
 }
 PROGRAM = """
 import sys
 from fastsoftmax.cpu import plan
 for name, kinds in plan.all_variants():
-    (dtype, _), *_, mask = kinds[:4]
-    if name in {kernels!r} and dtype in "fd" and mask is None:
+    (dtype, _), *others = kinds
+    plain = name == "weighted" or None in kinds[1:2] or kinds[2:4] == (None, None)
+    # one with a mask, a temperature and float16
+    all_there = name == "softmax_rows" and dtype == "H" and None not in kinds
+    if name in {kernels!r} and (dtype in "fd" and plain or all_there):
         print("KERNEL", name, dtype)
         sys.stdout.flush()
-        plan.compile_variant((name, kinds))
+        plan._variant(name, kinds, True)
         sys.stdout.flush()
 """
+# Arithmetic, packed or not, and conversions; moves and shuffles may be named for either element.
+ARITHMETIC = r"^v(?:add|sub|mul|div|sqrt|min|max|cmp\w*|u?comi|fn?m(?:add|sub)\w*)"
 
 
 def loops(assembly):
@@ -55,7 +67,11 @@ def loops(assembly):
 
 def frame(assembly):
     """Bytes of the stack that a function takes for itself."""
-    return max(int(size) for size in re.findall(r"subq\s+\$(\d+), %rsp", assembly))
+    return max(map(int, re.findall(r"subq\s+\$(\d+), %rsp", assembly)), default=0)
+
+
+def lines_of(loop, pattern):
+    return re.findall(pattern + ".*", loop, re.MULTILINE)
 
 
 @pytest.mark.skipif(
@@ -73,14 +89,54 @@ def test_hot_loops_are_packed_and_call_nothing_and_frames_are_small(register, tm
     command = [sys.executable, "-c", PROGRAM.format(kernels=KERNELS)]
     result = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     parts = re.split(r"^KERNEL (\w+) (\w)$", result.stdout, flags=re.MULTILINE)[1:]
+    seen = set()
     for name, dtype, dump in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        seen.add((name, dtype))
         code = re.split(r"ASSEMBLY compiled\.\S*body", dump)[1]
+        single = dtype != "d" and name != "weighted"
+        own, other = ("ps", "pd") if single else ("pd", "ps")
         assert frame(code) <= FRAME, (name, dtype)
-        fused = re.compile(r"vf\w+pd .*")  # multiplications and additions in one, packed
-        # the loops that compute exponentials: polynomials of 6 (or, float64, 10) steps
-        hot = [loop for loop in loops(code) if len(fused.findall(loop.replace("\t", " "))) >= 6]
-        assert hot, (name, dtype)
+        inner = [loop.replace("\t", " ") for loop in loops(code)]
+        # What divides is done once a row, in float64.
+        in_one = "packed" in name
+        inner = [loop for loop in inner if in_one or not lines_of(loop, "^vdiv")]
+        fused = [len(lines_of(loop, rf"^vfn?m\w+{own} ")) for loop in inner]
+        # the loops that compute exponentials: polynomials, and integers added to powers
+        adds = [bool(lines_of(loop, "^vpadd[dq] ")) for loop in inner]
+        found = list(zip(inner, fused, adds, strict=True))
+        hot = [loop for loop, count, counting in found if count >= 6 and counting]
+        assert bool(hot) == (name in EXPONENTIALS), (name, dtype)
+        if name == "softmax_maxima":
+            hot = [
+                loop for loop in inner if len(lines_of(loop, rf"^vmax{own} |^vcmp\w*{own} ")) > 1
+            ]
+            assert hot, (name, dtype)
+        if EXPONENTIALS.get(name):
+            mapping = [
+                loop
+                for loop, count, counting in found
+                if count and not counting and not lines_of(loop, r"^vcvt\w*[ps]d")
+            ]
+            assert mapping, (name, dtype)
+            hot += mapping
         for loop in hot:
-            loop = loop.replace("\t", " ")
-            assert all(register in line for line in fused.findall(loop)), (name, dtype, loop)
-            assert not re.search(r"^call|vf\w+sd ", loop, re.MULTILINE), (name, dtype, loop)
+            where = name, dtype, loop
+            assert not lines_of(loop, r"^call"), where
+            packed = lines_of(loop, rf"{ARITHMETIC}{own} ")
+            assert packed, where
+            assert all(register in line for line in packed), where
+            assert not lines_of(loop, rf"{ARITHMETIC}s[sd] "), where
+            if in_one:
+                continue
+            assert not lines_of(loop, rf"{ARITHMETIC}{other} "), where
+            assert not (single and lines_of(loop, r"^vcvt\w*[ps]d")), where
+            # The table of steps is in a register, but of float64 where AVX2 has no such thing.
+            if single or register == "zmm":
+                assert not lines_of(loop, r"^(vpextr|vinsertps|vpinsr|vgather)"), where
+    expected = {(name, dtype) for name in KERNELS for dtype in "fd"}
+    assert seen == expected | {("softmax_rows", "H")}
+
+
+def test_frames_are_read_from_the_code():
+    assert frame("pushq %rbx\n\tsubq\t$21504, %rsp\n\tsubq $8, %rsp") == 21504
+    assert frame("pushq %rbx") == 0

@@ -30,17 +30,17 @@ def test_where_there_is_no_scratch_memory_nothing_is_written():
     program = """
 import resource, numpy as np
 from fastsoftmax import log_softmax, logsumexp, softmax
-x = np.zeros((4000, 200))
+x = np.zeros((2000, 200))
 out, total = np.full_like(x, 7), np.full(200, 7.0)
 calls = [(softmax, out), (log_softmax, out), (logsumexp, total)]
 for function, _ in calls:
     function(x, axis=0)  # compiles
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held, resource.RLIM_INFINITY))
-hoard = []  # what is left in holes of the heap, but for one piece of half what a call wants
+hoard = []  # what is left in holes of the heap, but for a piece that is less than a call wants
 try:
     while True:
-        hoard.append(bytearray(1 << 18))
+        hoard.append(bytearray(1 << 17))
 except MemoryError:
     del hoard[-1:]
 for function, target in calls:

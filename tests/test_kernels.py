@@ -1,255 +1,303 @@
-"""rows.py and columns.py through the plan: every block edge, layout and element type."""
+"""Every kernel around every edge: right, and the same bits whichever computes a row."""
+
+import functools
+import inspect
+from pathlib import Path
 
 import ml_dtypes
-import numba
 import numpy as np
 import pytest
 from exact import wide_log_softmax, wide_softmax, wide_ulp_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernels import (
+    BRIEF,
+    FORMULA,
+    LONG,
+    STORED,
+    Rows,
+    bits,
+    computed,
+    computed_weighted,
+    planned,
+    takes,
+)
 
-from fastsoftmax.cpu import plan
-from fastsoftmax.cpu.sizes import BLOCK, MOST_CUTS, PANEL, WIDEST, cut_length
-
-TYPES = {
-    "float64": (np.dtype(np.float64), np.float64),
-    "float32": (np.dtype(np.float32), np.float32),
-    "float16": (np.dtype(np.float16), np.uint16),
-    "bfloat16": (np.dtype(ml_dtypes.bfloat16), np.int16),
-}
-LONG = 1.7  # float32 softmax of rows longer than a block
-BOUNDS = {  # the docstrings' bounds, with their arithmetic
-    "softmax": {"float64": 1.95, "float32": 0.7, "float16": 0.51, "bfloat16": 0.51},
-    "log_softmax": {"float64": 1.1, "float32": 0.6, "float16": 0.51, "bfloat16": 0.51},
-}
-LENGTHS = [
-    *range(1, 41),
-    *range(62, 67),
-    *range(127, 131),
-    1000,
-    *range(BLOCK - 9, BLOCK + 10),
-    2 * BLOCK - 1,
-    2 * BLOCK,
-    2 * BLOCK + 1,
-    3 * BLOCK + 5,
-]
+import fastsoftmax
+from fastsoftmax import ERROR_BOUNDS
+from fastsoftmax.cpu import across, along, arithmetic, cuts, lanes, memory, normalizer, weighted
+from fastsoftmax.cpu.sizes import BLOCK, CHUNK, MOST_CUTS, PANEL_LINES, SHORT, vectors
 
 
-def logits(rng, rows, length, dtype, spread=6.0):
-    return (rng.standard_normal((rows, length)) * spread).astype(dtype)
+def widths(name):
+    """Lanes of one vector, and of several side by side."""
+    each = 64 // max(STORED[name][0].itemsize, 4)
+    return each, each * vectors()
 
 
-def by_rows(function, x, stored, temperature=None, mask=None):
-    out = np.empty_like(x)
-    temperature = np.ones(len(x)) if temperature is None else temperature
-    plan.normalized(function, x.view(stored), out.view(stored), temperature, mask)
-    return out
+def edges(name, longest):
+    """Lengths next to every edge that a kernel's loops have."""
+    each, several = widths(name)
+    short = SHORT[max(STORED[name][0].itemsize, 4)]
+    ends = [each, 2 * each, several, several + each, 2 * several, short, PANEL_LINES, BLOCK]
+    ends += [CHUNK, 2 * CHUNK + several, MOST_CUTS * BLOCK]
+    near = {end + step for end in ends for step in (-1, 0, 1)}
+    return [n for n in sorted({1, 2, 3, 4, 5, 6, *near}) if n <= longest]
 
 
-def by_columns(function, x, stored, temperature=None, mask=None):
-    """The same rows, laid out as columns of a (1, length, rows) array."""
-    columns = np.ascontiguousarray(x.T)[None]
-    out = np.empty_like(columns)
-    temperature = (np.ones(len(x)) if temperature is None else temperature)[None]
-    mask = None if mask is None else np.ascontiguousarray(mask.T)[None]
-    plan.normalized(function, columns.view(stored), out.view(stored), temperature, mask)
-    return np.ascontiguousarray(out[0].T)
+def drawn(name, count, length, extras=False, seed=0, spread=6.0):
+    """Rows of normal logits; with extras masked, and divided by temperatures."""
+    rng = np.random.default_rng([seed, count, length])
+    x = (rng.standard_normal((count, length)) * spread).astype(STORED[name][0])
+    if not extras:
+        return Rows(x)
+    mask = rng.random(x.shape) < 0.7
+    mask[count // 2] = False
+    temperature = rng.uniform(0.3, 3, count)
+    temperature[-1] = 1.0
+    return Rows(x, temperature, mask)
 
 
-def bits(array):
-    return array.view(f"u{array.itemsize}")
+def same(got, expected, *said):
+    nan = np.isnan(expected.astype(np.float64))
+    np.testing.assert_array_equal(np.isnan(got.astype(np.float64)), nan, str(said))
+    np.testing.assert_array_equal(bits(got)[~nan], bits(expected)[~nan], str(said))
 
 
-@pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("function", ["softmax", "log_softmax"])
-def test_every_length_is_right_and_the_same_in_rows_and_columns(function, name):
-    dtype, stored = TYPES[name]
-    rng = np.random.default_rng(1)
-    wide = wide_softmax if function == "softmax" else wide_log_softmax
-    for length in LENGTHS:
-        x = logits(rng, 3, length, dtype)
-        got = by_rows(function, x, stored)
-        if length > 1:
-            long = (function, name) == ("softmax", "float32") and length > BLOCK
-            assert wide_ulp_error(got, wide(x)) <= (LONG if long else BOUNDS[function][name]), (
-                length
-            )
-        np.testing.assert_array_equal(bits(got), bits(by_columns(function, x, stored)), str(length))
+def agreed(name, rows, kinds):
+    """What all kernels that can compute the rows make of them, the same bits."""
+    results = {kind: computed(kind, name, rows) for kind in kinds if takes(kind, rows)}
+    first, *others = results
+    for kind in others:
+        same(results[kind], results[first], name, first, kind, rows.x.shape)
+    return results[first]
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_every_panel_width(name):
-    dtype, stored = TYPES[name]
-    rng = np.random.default_rng(2)
-    for count in [*range(1, 20), PANEL - 1, PANEL, PANEL + 1, 2 * PANEL, 3 * PANEL + 7]:
-        x = logits(rng, count, 11, dtype)
-        for function in ("softmax", "log_softmax"):
-            rows, columns = by_rows(function, x, stored), by_columns(function, x, stored)
-            np.testing.assert_array_equal(bits(rows), bits(columns), str(count))
-    for count in (WIDEST - 1, WIDEST, WIDEST + 9):
-        x = logits(rng, count, BLOCK + 2, dtype)
-        for function in ("softmax", "log_softmax"):
-            rows, columns = by_rows(function, x, stored), by_columns(function, x, stored)
-            np.testing.assert_array_equal(bits(rows), bits(columns), str(count))
+def wide_logsumexp(x):
+    top = x.max(axis=1).astype(np.longdouble)
+    largest = np.take_along_axis(wide_log_softmax(x), x.argmax(axis=1)[:, None], 1)[:, 0]
+    return top - largest
 
 
-@pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("function", ["softmax", "log_softmax"])
-def test_masks_and_temperatures_are_the_same_in_rows_and_columns(function, name):
-    dtype, stored = TYPES[name]
-    rng = np.random.default_rng(3)
-    for length in (1, 7, 8, 9, 100, BLOCK + 3):
-        x = logits(rng, 5, length, dtype)
-        mask = rng.random(x.shape) < 0.6
-        mask[0] = False
-        temperature = rng.uniform(0.3, 3, 5)
-        rows = by_rows(function, x, stored, temperature, mask)
-        columns = by_columns(function, x, stored, temperature, mask)
-        np.testing.assert_array_equal(bits(rows), bits(columns))
-        absent = 0 if function == "softmax" else -np.inf
-        assert (rows[~mask].astype(np.float64) == absent).all()
+WIDE = {"softmax": wide_softmax, "log_softmax": wide_log_softmax, "logsumexp": wide_logsumexp}
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_a_masked_row_is_the_row_with_minus_infinity(name):
-    dtype, stored = TYPES[name]
-    rng = np.random.default_rng(4)
-    x = logits(rng, 4, 3 * BLOCK + 5, dtype)
-    mask = rng.random(x.shape) < 0.5
-    removed = np.where(mask, x, np.array(-np.inf, dtype)).astype(dtype)
-    for function in ("softmax", "log_softmax"):
-        np.testing.assert_array_equal(
-            bits(by_rows(function, x, stored, mask=mask)), bits(by_rows(function, removed, stored))
-        )
+def check_bound(name, got, x):
+    if x.shape[1] > 1:
+        found = wide_ulp_error(got, WIDE[name](x))
+        assert found <= ERROR_BOUNDS[name][x.dtype.name], (name, x.shape, found)
 
 
-def sums(x, stored, mask=None, weight=None, columns=False):
-    if columns:
-        x = np.ascontiguousarray(x.T)[None]
-        mask = None if mask is None else np.ascontiguousarray(mask.T)[None]
-        weight = None if weight is None else np.ascontiguousarray(weight.T)[None]
-    shape = x.shape[:1] + x.shape[2:]
-    out = np.empty(shape, x.dtype)
-    sign = None if weight is None else np.empty(shape)
-    plan.logsumexp(x.view(stored), out.view(stored), sign, mask, weight)
-    return out.ravel(), sign if sign is None else sign.ravel()
+CASES = [(name, dtype) for name in FORMULA for dtype in STORED]
 
 
-@pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("length", [BLOCK + 1, 2 * BLOCK, 5 * BLOCK + 3, MOST_CUTS * BLOCK + 1])
-def test_cuts_are_right_alone_shared_and_as_columns(name, length):
-    dtype, stored = TYPES[name]
-    rng = np.random.default_rng(6)
-    cut = cut_length(length)
-    x = logits(rng, 3, length, dtype)
-    x[0, cut:] -= 30  # a cut that hardly counts, and two of the same maximum
-    x[1, [7, -7]] = 40
-    mask = rng.random(x.shape) < 0.9
-    mask[2, cut:] = False  # a cut without a logit
-    temperature = np.array([1.0, 0.7, 3.0])
-    for function, wide in (("softmax", wide_softmax), ("log_softmax", wide_log_softmax)):
-        plain = by_rows(function, x, stored)
-        bound = LONG if (function, name) == ("softmax", "float32") else BOUNDS[function][name]
-        assert wide_ulp_error(plain, wide(x)) <= bound
-        np.testing.assert_array_equal(bits(plain), bits(by_columns(function, x, stored)))
-        shared = by_rows(function, x, stored, temperature, mask)
-        columns = by_columns(function, x, stored, temperature, mask)
-        np.testing.assert_array_equal(bits(shared), bits(columns))
-        threads = numba.get_num_threads()
-        numba.set_num_threads(1)
-        try:
-            alone = by_rows(function, x, stored, temperature, mask)
-        finally:
-            numba.set_num_threads(threads)
-        np.testing.assert_array_equal(bits(shared), bits(alone))
-        own = x.copy()
-        plan.normalized(function, own.view(stored), own.view(stored), temperature, mask)
-        np.testing.assert_array_equal(bits(own), bits(shared))
-    for kind in ({}, {"mask": mask}, {"weight": rng.standard_normal(x.shape)}):
-        value, sign = sums(x, stored, **kind)
-        other, other_sign = sums(x, stored, **kind, columns=True)
-        np.testing.assert_array_equal(bits(value), bits(other))
-        np.testing.assert_array_equal(sign, other_sign)
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_rows_up_to_a_block_have_the_same_bits_from_every_kernel(name, dtype):
+    each, several = widths(dtype)
+    counts = [1, 3, each, each + 1, several, 2 * several + 5]
+    for place, length in enumerate(edges(dtype, BLOCK)):
+        rows = drawn(dtype, counts[place % 6] if length < 300 else 1 + place % 3, length)
+        got = agreed(name, rows, BRIEF)
+        same(planned(name, rows), got, "planned", length)
+        check_bound(name, got, rows.x)
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_equal_logits_have_equal_results_in_whichever_cut(name):
-    dtype, stored = TYPES[name]
-    for length in (3 * BLOCK, 2 * MOST_CUTS * BLOCK + 1):
-        x = np.zeros((1, length), dtype)
-        x[0, BLOCK + 5] = 0.7  # one cut has another maximum
-        for rows in (1, 9):  # shared by all threads, and not
-            for function in ("softmax", "log_softmax"):
-                both = np.repeat(x, rows, axis=0)
-                for got in (by_rows(function, both, stored), by_columns(function, both, stored)):
-                    assert len(np.unique(got.astype(np.float64))) == 2
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_long_rows_have_the_same_bits_from_every_kernel(name, dtype):
+    for place, length in enumerate(edges(dtype, 2 * CHUNK + 300)):
+        rows = drawn(dtype, 1 + place % 3, length)
+        got = agreed(name, rows, LONG)
+        if length > BLOCK:
+            same(planned(name, rows), got, "planned", length)
+        if dtype == "float64" and length <= BLOCK:
+            same(planned(name, rows), got, "planned", length)
+        check_bound(name, got, rows.x)
 
 
-@pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("kind", ["plain", "masked", "weighted"])
-def test_logsumexp_of_every_length_is_the_same_in_rows_and_columns(kind, name):
-    dtype, stored = TYPES[name]
-    rng = np.random.default_rng(5)
-    for length in (*range(1, 18), 100, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5):
-        x = logits(rng, 3, length, dtype)
-        mask = rng.random(x.shape) < 0.6 if kind == "masked" else None
-        weight = rng.standard_normal(x.shape) if kind == "weighted" else None
-        value, sign = sums(x, stored, mask, weight)
-        other, other_sign = sums(x, stored, mask, weight, columns=True)
-        np.testing.assert_array_equal(bits(value), bits(other))
-        if kind == "weighted":
-            np.testing.assert_array_equal(sign, other_sign)
-        factor = 1 if weight is None else weight
-        terms = (
-            np.where(True if mask is None else mask, np.exp(x.astype(np.longdouble)), 0) * factor
-        )
-        with np.errstate(divide="ignore"):
-            true = np.log(np.abs(terms.sum(axis=1)))
-        # a weighted sum cancels: its condition number is sum|terms| / |sum|
-        cancelled = np.abs(terms).sum(axis=1) / np.maximum(np.abs(terms.sum(axis=1)), 1e-300)
-        eps = float(ml_dtypes.finfo(dtype).eps)
-        allowed = eps * np.maximum(np.abs(true), 0.5) + 2.0**-27 * cancelled * (name != "float64")
-        allowed += 2.0**-51 * cancelled
-        finite = np.isfinite(true)
-        error = np.abs(value[finite].astype(np.longdouble) - true[finite])
-        assert (error <= allowed[finite]).all()
-        assert (value[~finite].astype(np.float64) == -np.inf).all()
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_the_longest_cuts_have_the_same_bits_from_every_kernel(name, dtype):
+    for length in (MOST_CUTS * BLOCK, MOST_CUTS * BLOCK + 1):
+        rows = drawn(dtype, 2, length)
+        rows.x[0, BLOCK:] -= 30  # cuts that hardly count, and two of the same maximum
+        rows.x[1, [7, -7]] = 40
+        check_bound(name, agreed(name, rows, LONG), rows.x)
 
 
-@pytest.mark.parametrize("name", ["float64", "float32"])
-@pytest.mark.parametrize("columns", [False, True])
-def test_ten_million_terms(name, columns):
-    dtype, stored = TYPES[name]
-    rng = np.random.default_rng(6)
-    x = logits(rng, 1, 10_000_000, dtype, spread=1.0)
-    got = (by_columns if columns else by_rows)("softmax", x, stored)
-    assert wide_ulp_error(got, wide_softmax(x)) <= (LONG if name == "float32" else 1.95)
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_any_number_of_rows_beside_has_the_same_bits(name, dtype):
+    each, several = widths(dtype)
+    near = {n + step for n in (each, several, 2 * several, 4 * several) for step in (-1, 0, 1)}
+    for length in (3, 11):
+        whole = drawn(dtype, 4 * several + 1, length)
+        expected = computed("rows", name, whole)
+        for count in sorted({1, 2, 3, 7, *near}):
+            some = whole.taken(np.arange(count), 0)
+            same(agreed(name, some, BRIEF), expected[:count], length, count)
+    whole = drawn(dtype, 2 * several + 1, BLOCK + 3)
+    expected = computed("long", name, whole)
+    for count in (1, each - 1, each, each + 1, several, several + 1, 2 * several + 1):
+        some = whole.taken(np.arange(count), 0)
+        same(computed("long_columns", name, some), expected[:count], count)
+
+
+TEMPERED = [name for name in FORMULA if FORMULA[name].tempered]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("name", TEMPERED)
+def test_masks_and_temperatures_have_the_same_bits_from_every_kernel(name, dtype):
+    each, several = widths(dtype)
+    absent = FORMULA[name].absent
+    for place, length in enumerate([1, 2, 5, each + 1, several + 3, 56, 57, BLOCK]):
+        rows = drawn(dtype, [1, 5, several + 1][place % 3], length, extras=True)
+        got = agreed(name, rows, BRIEF)
+        assert (got[~rows.mask].astype(np.float64) == absent).all()
+        same(planned(name, rows), got, length)
+    for length in (3, several + 1, BLOCK + 1, CHUNK + 7, 3 * CHUNK):
+        rows = drawn(dtype, 3, length, extras=True)
+        got = agreed(name, rows, LONG)
+        assert (got[~rows.mask].astype(np.float64) == absent).all()
+        # a masked row is the row with -inf, and a temperature of 1 is none
+        removed = np.where(rows.mask, rows.x, -np.inf).astype(rows.x.dtype)
+        plain = computed("long", name, Rows(removed[-1:]))
+        counted = rows.mask[-1]
+        same(got[-1][counted], plain[0][counted], length)
+
+
+# --- any order -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def lengths_of(kind, name):
+    longest = {"short": SHORT[max(STORED[name][0].itemsize, 4)]}.get(kind, BLOCK)
+    if kind == "packed":
+        return st.integers(2, 5)
+    if kind in LONG:
+        return st.sampled_from(edges(name, 2 * CHUNK + 300)) | st.integers(1, 3 * CHUNK)
+    return st.sampled_from(edges(name, longest)) | st.integers(1, longest)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_permuted_logits_have_permuted_results_bit_for_bit(data):
+    kind = data.draw(st.sampled_from(BRIEF + LONG))
+    dtype = data.draw(st.sampled_from(sorted(STORED)))
+    name = data.draw(st.sampled_from(sorted(FORMULA)))
+    length = data.draw(lengths_of(kind, dtype))
+    extras = name in TEMPERED and kind != "packed" and dtype in ("float32", "float64")
+    extras = extras and data.draw(st.booleans())
+    count = widths(dtype)[1] + 1 if kind == "packed" else data.draw(st.integers(1, 20))
+    spread = data.draw(st.sampled_from([0.1, 6.0, 40.0]))
+    seed = data.draw(st.integers(0, 1 << 30))
+    rows = drawn(dtype, min(count, 4) if length > 300 else count, length, extras, seed, spread)
+    rng = np.random.default_rng(seed)
+    order, places = rng.permutation(length), rng.permutation(len(rows.x))
+    expected = computed(kind, name, rows)[places]
+    got = computed(kind, name, rows.taken(order, 1).taken(places, 0))
+    same(got, expected if got.ndim == 1 else expected[:, order], kind)
+
+
+@pytest.mark.parametrize("dtype", STORED)
+@pytest.mark.parametrize("name", FORMULA)
+def test_equal_logits_have_equal_results_wherever_they_are(name, dtype):
+    for length in (3, 100, BLOCK, 3 * BLOCK):
+        x = np.zeros((3, length), STORED[dtype][0])
+        x[:, length // 2] = 0.7
+        for kind in (*BRIEF, *LONG):
+            if takes(kind, Rows(x)):
+                got = computed(kind, name, Rows(x)).astype(np.float64)
+                assert len(np.unique(got)) == 1 if got.ndim == 1 else len(np.unique(got)) == 2
+
+
+# --- what is not a number ------------------------------------------------------------------------
+
+SPECIAL = [[], [np.nan], [np.inf], [np.inf, np.nan], [np.nan, -np.inf], [np.inf, -np.inf]]
+SPECIAL += [[-np.inf], [np.inf, np.inf]]
+
+
+def limits(name, x):
+    """What the formulas' limits are, but for finite results: those are 0."""
+    with np.errstate(invalid="ignore"):
+        total = x.sum(axis=1, where=x == x.max(axis=1, keepdims=True))
+        total = np.where(np.isnan(x).any(axis=1), np.nan, total)
+        if name == "logsumexp":
+            found = total
+        elif name == "log_softmax":
+            found = x - total[:, None]
+        else:
+            found = np.exp(x) * (total - total)[:, None]
+    return np.where(np.isfinite(found), 0.0, found)
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_nan_and_infinity_anywhere_have_the_formulas_limits(name, dtype):
+    each, several = widths(dtype)
+    rng = np.random.default_rng(0)
+    for length in (2, 5, each + 3, several + 1, 57, 300, BLOCK + 9, CHUNK + 2):
+        count = max(3 * len(SPECIAL), several + 1) if length < 100 else 2 * len(SPECIAL)
+        x = np.zeros((count, length), STORED[dtype][0])
+        for row in range(count):
+            values = SPECIAL[row % len(SPECIAL)]
+            x[row, rng.permutation(length)[: len(values)]] = values
+        x[-1] = -np.inf
+        got = agreed(name, Rows(x), LONG if length > BLOCK else BRIEF).astype(np.float64)
+        found = np.where(np.isfinite(got), 0.0, got)
+        np.testing.assert_array_equal(found, limits(name, x.astype(np.float64)), str(length))
+
+
+# --- many terms, and weights ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", ["long", "cuts"])
+def test_ten_million_terms(kind, dtype):
+    x = drawn(dtype, 1, 10_000_000, spread=1.0).x
+    check_bound("softmax", computed(kind, "softmax", Rows(x)), x)
     # equal terms, whose rounding errors all point the same way in a plain sum
-    x = np.full((1, 10_000_000), -1.2345, dtype)
+    x[:] = -1.2345
     x[0, 77] = 0.0
-    got = (by_columns if columns else by_rows)("log_softmax", x, stored)
+    got = computed(kind, "log_softmax", Rows(x))
     exact = np.log1p((x.size - 1) * np.exp(x[0, 0].astype(np.longdouble)))
-    true = x.astype(np.longdouble) - exact
-    assert wide_ulp_error(got, true) <= BOUNDS["log_softmax"][name]
+    assert (
+        wide_ulp_error(got, x.astype(np.longdouble) - exact) <= ERROR_BOUNDS["log_softmax"][dtype]
+    )
 
 
-@pytest.mark.parametrize("name", ["float64", "float32"])
-def test_blocks_with_different_maxima_and_infinities(name):
-    dtype, stored = TYPES[name]
-    length = 3 * BLOCK
-    for first, second, third in [
-        (0, -50, -300),
-        (-300, 0, -50),
-        (-np.inf, 5, -np.inf),
-        (-np.inf, -np.inf, 3),
-        (1e30, -1e30, 0),
-    ]:
-        x = np.empty((2, length), dtype)
-        x[:, :BLOCK], x[:, BLOCK : 2 * BLOCK], x[:, 2 * BLOCK :] = first, second, third
-        got = by_rows("softmax", x, stored)
-        assert wide_ulp_error(got, wide_softmax(x)) <= (LONG if name == "float32" else 1.95)
-        np.testing.assert_array_equal(bits(got), bits(by_columns("softmax", x, stored)))
-    x = np.zeros((3, length), dtype)
-    x[0, BLOCK + 1], x[1, 5], x[1, -1], x[2, -2] = np.inf, np.inf, np.nan, np.nan
-    for columns in (False, True):
-        value, _ = sums(x, stored, columns=columns)
-        np.testing.assert_array_equal(value, [np.inf, np.nan, np.nan])
-        assert np.isnan((by_columns if columns else by_rows)("softmax", x, stored)).all()
+@pytest.mark.parametrize("dtype", STORED)
+def test_weighted_sums_are_right_in_any_order(dtype):
+    rng = np.random.default_rng(9)
+    half = CHUNK // 2
+    for length in (*range(1, 10), 100, half - 1, half, half + 1, CHUNK + 3):
+        x = drawn(dtype, 3, length).x
+        weight = rng.standard_normal(x.shape) * np.array([[1e-300], [1.0], [1e300]])
+        value, sign = computed_weighted(x, weight)
+        order = rng.permutation(length)
+        again = computed_weighted(x[:, order].copy(), weight[:, order].copy())
+        np.testing.assert_array_equal([value, sign], again)
+        terms = np.exp(x.astype(np.longdouble)) * weight
+        exact, size = terms.sum(axis=1), np.abs(terms).sum(axis=1)
+        np.testing.assert_array_equal(sign, np.sign(exact))
+        true = np.log(np.abs(exact))
+        allowed = 0.51 * float(ml_dtypes.finfo(dtype).eps) * np.maximum(np.abs(true), 2.0**-14)
+        allowed += size / np.abs(exact) * 2.0**-55
+        assert (np.abs(value.astype(np.longdouble) - true) <= allowed).all(), length
+
+
+# --- the code itself -----------------------------------------------------------------------------
+
+
+MODULES = [across, along, arithmetic, cuts, lanes, memory, normalizer, weighted]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_of_kernels_has_more_than_eight_arguments(module):
+    members = [*vars(module).values()]
+    members += [m for c in members if inspect.isclass(c) for m in vars(c).values()]
+    functions = [f for f in members if inspect.isfunction(f) and f.__module__ == module.__name__]
+    assert functions
+    assert [f.__name__ for f in functions if len(inspect.signature(f).parameters) > 8] == []
+
+
+def test_no_file_has_more_than_400_lines():
+    files = Path(fastsoftmax.__file__).parent.rglob("*.py")
+    assert [f.name for f in files if len(f.read_text().splitlines()) > 400] == []

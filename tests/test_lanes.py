@@ -1,246 +1,322 @@
-"""Lanes: each operation against NumPy, each partial access against its neighbours."""
+"""Lanes: every operator and function of values against NumPy, on each CPU."""
 
-import ml_dtypes
+import platform
+from fractions import Fraction
+
 import numpy as np
 import pytest
-from numba import njit
+from generated import generated
+from llvmlite import ir
+from numba.core.codegen import get_host_cpu_features
+from placed import in_a_process
+from test_same_bits import AVX2
 
-from fastsoftmax.cpu import lanes, llvm, memory
-from fastsoftmax.cpu.sizes import WIDTH
+from fastsoftmax.cpu import lanes
+from fastsoftmax.cpu.lanes import FLOAT, INT32, INT64, Variables, loop, number, select, when
 
-STORED = {
-    "float64": (np.dtype(np.float64), np.float64),
-    "float32": (np.dtype(np.float32), np.float32),
-    "float16": (np.dtype(np.float16), np.uint16),
-    "bfloat16": (np.dtype(ml_dtypes.bfloat16), np.int16),
-}
-
-
-@njit
-def copy(x, out):
-    for i in range(0, x.shape[0], WIDTH):
-        memory.store(out, (i,), lanes.wide(memory.load(x, (i,))))
+REALS = {"float32": [None, 1, 2, 4, 16, 32, 64], "float64": [None, 1, 2, 4, 8, 16, 32]}
+REAL_WIDTHS = [(element, width) for element, widths in REALS.items() for width in widths]
 
 
-@njit
-def narrow(x, out):
-    for i in range(0, x.shape[0], WIDTH):
-        memory.store(out, (i,), memory.load(x, (i,)))
+def stored(value, operand):
+    """What an array of float32, float64 or int64 can hold of what is made of an operand."""
+    if value.element == ir.IntType(1):
+        value = select(value, lanes.like(1, operand), 0)
+    return lanes.from_bits(value) if value.element == INT32 else value
 
 
-@njit
-def copy_part(x, out, at, count, fill):
-    memory.store(out, (0,), lanes.wide(memory.load_part(x, (at,), count, fill)))
+def mapped(functions, width, loaded=lambda value: value):
+    """What computes these functions of arrays' elements into lines of ``out``."""
+
+    @generated
+    def run(x, y, out):
+        with loop(0, x.shape[0], width or 1) as i:
+            a, b = loaded(x.load((i,), width)), loaded(y.load((i,), width))
+            for line, function in enumerate(functions):
+                out.store((line, i), stored(function(a, b), a))
+
+    return run
 
 
-@njit
-def write_part(x, out, at, count):
-    memory.store_part(out, (at,), count, memory.load(x, (0,)))
-
-
-@njit
-def write_one(x, out, at):
-    memory.store_part(out, (at,), 1, memory.load(x, (0,)))
-
-
-@njit
-def combine(x, y, out):
-    a, b = memory.load(x, (0,)), memory.load(y, (0,))
-    memory.store(out, (0, 0), a + b)
-    memory.store(out, (1, 0), a - b)
-    memory.store(out, (2, 0), a * b)
-    memory.store(out, (3, 0), a / b)
-    memory.store(out, (4, 0), -a)
-    memory.store(out, (5, 0), lanes.fma(a, b, 3.0))
-    memory.store(out, (6, 0), lanes.select(a < b, a, b))
-    memory.store(out, (7, 0), lanes.select(a > 0.5, a, 2.0))
-    memory.store(out, (8, 0), lanes.select(a == b, 1.0, a))
-    memory.store(out, (9, 0), lanes.select(a != b, 1.0, a))
-    memory.store(out, (10, 0), lanes.from_bits((lanes.bits_of(a) << 1) >> 1))
-    memory.store(out, (11, 0), 1.0 / a)
-
-
-def test_operators_are_numpys():
-    x = np.array([0.1, -2.5, 3.0, 0.0, 1e300, np.inf, np.nan, 7.0])
-    y = np.array([0.3, 2.5, 3.0, -1.0, 1e300, 2.0, 1.0, np.nan])
-    out = np.empty((12, WIDTH))
-    combine(x, y, out)
+def check(functions, x, y, width, loaded=lambda value: value, models=None):
+    """The functions give of values what they, or their models, give of arrays."""
+    out = np.empty((len(functions), x.size), x.dtype)
+    kept = x.view(np.float32) if x.dtype == np.int32 else x
+    mapped(functions, width, loaded)(kept, y.view(kept.dtype), out.view(kept.dtype))
     with np.errstate(all="ignore"):
-        expected = [
-            x + y,
-            x - y,
-            x * y,
-            x / y,
-            -x,
-            np.array([float(np.longdouble(a) * b + 3) for a, b in zip(x, y, strict=True)]),
-            np.where(x < y, x, y),
-            np.where(x > 0.5, x, 2.0),
-            np.where(x == y, 1.0, x),
-            np.where(x != y, 1.0, x),
-            ((x.view(np.int64) << 1) >> 1).view(np.float64),
-            1 / x,
-        ]
-    np.testing.assert_array_equal(out, expected)
+        for line, model in enumerate(models or functions):
+            np.testing.assert_array_equal(out[line], model(x, y).astype(x.dtype), str(line))
 
 
-@njit
-def reduce(x, out):
-    value = memory.load(x, (0,))
-    out[0] = lanes.largest(value)
-    for i in range(WIDTH):
-        out[1 + i] = lanes.lane(value, i)
+def all_pairs(values, dtype, multiple=64):
+    values = np.array(values, dtype)
+    x, y = (v.ravel() for v in np.meshgrid(values, values))
+    size = -(-x.size // multiple) * multiple
+    return np.resize(x, size), np.resize(y, size)
 
 
-def test_largest_and_single_lanes():
-    for place in range(WIDTH):
-        x = np.full(WIDTH, -np.inf, np.float32)
-        x[place] = -3.5
-        out = np.empty(1 + WIDTH)
-        reduce(x, out)
-        np.testing.assert_array_equal(out, [-3.5, *x])
+ORDINARY = [0.1, -2.5, 3.0, 0.0, -0.0, 1e-40, 1e38, -3e38, np.inf, -np.inf, np.nan, 7.0]
+ARITHMETIC = [
+    lambda a, b: a + b,
+    lambda a, b: a - b,
+    lambda a, b: a * b,
+    lambda a, b: a / b,
+    lambda a, b: -a,
+    lambda a, b: a + 0.1,
+    lambda a, b: 0.1 + a,
+    lambda a, b: a - 0.1,
+    lambda a, b: 0.1 - a,
+    lambda a, b: a * 3.0,
+    lambda a, b: 3.0 * a,
+    lambda a, b: a / 3.0,
+    lambda a, b: 1.0 / a,
+    lambda a, b: a < b,
+    lambda a, b: a > b,
+    lambda a, b: a >= b,
+    lambda a, b: a <= b,
+    lambda a, b: a == b,
+    lambda a, b: a != b,
+    lambda a, b: a < 3.0,
+    lambda a, b: a != 3.0,
+    lambda a, b: (a < b) | (a > 2.0),
+    lambda a, b: (a < b) & (a > 0.0),
+]
+INTEGERS = [
+    lambda a, b: a + b,
+    lambda a, b: a - b,
+    lambda a, b: a * b,
+    lambda a, b: -a,
+    lambda a, b: 5 - a,
+    lambda a, b: a << 5,
+    lambda a, b: a >> 5,
+    lambda a, b: a & b,
+    lambda a, b: a | b,
+    lambda a, b: a & -8,
+    lambda a, b: a < b,
+    lambda a, b: a > b,
+    lambda a, b: a >= b,
+    lambda a, b: a == b,
+    lambda a, b: a != b,
+]
 
 
-@pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_every_16_bit_number_is_read(name):
-    dtype, stored = STORED[name]
-    bits = np.arange(1 << 16).astype(np.uint16).view(stored)
-    got = np.empty(1 << 16)
-    copy(bits, got)
-    with np.errstate(invalid="ignore"):  # NumPy's word for a signalling NaN
-        expected = bits.view(dtype).astype(np.float64)
-    np.testing.assert_array_equal(got, expected)
+@pytest.mark.parametrize(("element", "width"), REAL_WIDTHS)
+def test_operators_of_real_numbers_are_numpys(element, width):
+    check(ARITHMETIC, *all_pairs(ORDINARY, element), width)
 
 
-@pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_every_16_bit_number_and_every_tie_is_written(name):
-    dtype, stored = STORED[name]
-    with np.errstate(invalid="ignore"):
-        numbers = np.sort(np.arange(1 << 15).astype(np.uint16).view(dtype).astype(np.float64))
-    finite = numbers[np.isfinite(numbers)]
-    between = (finite[:-1] + finite[1:]) / 2
-    beyond = finite[-1] + (finite[-1] - finite[-2]) / 2 * np.array([0.999, 1.0, 1.001, 1e30])
-    x = np.concatenate([finite, between, between * (1 + 2**-40), between * (1 - 2**-40), beyond])
-    x = np.concatenate([x, -x, [np.inf, -np.inf, np.nan, 1e-300, -0.0]])
-    x = np.concatenate([x, np.zeros(-len(x) % WIDTH)])
-    out = np.empty(len(x), stored)
-    narrow(x, out)
-    with np.errstate(over="ignore", invalid="ignore"):
-        expected = x.astype(np.float16) if name == "float16" else _to_bfloat16(x)
-    np.testing.assert_array_equal(out.view(dtype).astype(np.float64), expected.astype(np.float64))
-    zeros = x == 0
-    assert (np.signbit(out.view(dtype)[zeros]) == np.signbit(x[zeros])).all()
+@pytest.mark.parametrize(("element", "width"), [("float32", 16), ("float64", 8)])
+def test_zeros_have_numpys_signs(element, width):
+    functions = [lambda a, b, f=f: 1.0 / f(a, b) for f in ARITHMETIC[:7]]
+    check(functions, *all_pairs([0.0, -0.0, 1.0, -1.0], element), width)
 
 
-def _to_bfloat16(x):
-    """float64 to bfloat16, rounded once: by exact arithmetic on the unit in the last place."""
-    _, exponent = np.frexp(x)
-    unit = np.ldexp(1.0, np.maximum(exponent - 1, -126) - 7)
-    with np.errstate(invalid="ignore"):
-        rounded = np.where(np.isfinite(x), np.rint(x / unit) * unit, x)
-    return rounded.astype(ml_dtypes.bfloat16)
+@pytest.mark.parametrize("width", [None, 8, 16, 32, 64])
+@pytest.mark.parametrize("element", ["int32", "int64"])
+def test_operators_of_integers_are_numpys(element, width):
+    info = np.iinfo(element)
+    values = [0, 1, -1, 7, -1000, 123456789, info.max, info.min, info.max - 7]
+    loaded = lanes.bits_of if element == "int32" else lambda value: value
+    check(INTEGERS, *all_pairs(values, element), width, loaded)
+    # indices are divided, and are not below 0
+    divided = [lambda a, b: a // b, lambda a, b: a % b, lambda a, b: a // 7, lambda a, b: a % 7]
+    check(divided, *all_pairs([1, 2, 7, 64, 100, info.max], element), width, loaded)
 
 
-@pytest.mark.parametrize("name", STORED)
-@pytest.mark.parametrize("offset", [0, 1, 3])
-def test_part_of_lanes_touches_nothing_else(name, offset):
-    dtype, stored = STORED[name]
-    values = np.arange(1, 33).astype(dtype).view(stored)
-    for count in range(WIDTH + 1):
-        got = np.empty(WIDTH)
-        copy_part(values, got, offset, count, -np.inf)
-        expected = [offset + 1 + i if i < count else -np.inf for i in range(WIDTH)]
-        np.testing.assert_array_equal(got, expected)
-
-        out = np.full(32, 77).astype(dtype)
-        write_part(np.arange(1.0, 9.0), out.view(stored), offset, count)
-        expected = np.full(32, 77)
-        expected[offset : offset + count] = np.arange(1, count + 1)
-        np.testing.assert_array_equal(out.astype(np.float64), expected)
-
-
-@pytest.mark.parametrize("name", ["float32", "float64"])
-@pytest.mark.parametrize("masked", [True, False])
-def test_parts_are_written_by_mask_and_in_pieces(name, masked, monkeypatch):
-    monkeypatch.setattr(memory, "stores_by_mask", lambda: masked)
-
-    @njit
-    def write(x, out, at, count):
-        memory.store_part(out, (at,), count, memory.load(x, (0,)))
-
-    for offset in (0, 3):
-        for count in range(WIDTH + 1):
-            out = np.full(20, 77, name)
-            write(np.arange(1.0, 9.0), out, offset, count)
-            expected = np.full(20, 77)
-            expected[offset : offset + count] = np.arange(1, count + 1)
-            np.testing.assert_array_equal(out, expected)
+@pytest.mark.parametrize(("element", "width"), REAL_WIDTHS)
+def test_selections_are_numpys(element, width):
+    functions = [
+        lanes.larger,
+        lanes.smaller,
+        lambda a, b: lanes.larger(0.5, a),
+        lambda a, b: select(a < b, a, b),
+        lambda a, b: select(a < b, 2.0, b),
+        lambda a, b: select(a < b, number(2.0, a.element), 3.0),
+        lambda a, b: lanes.like(0.1, a),
+    ]
+    models = [
+        lambda a, b: np.where(a > b, a, b),  # b beside NaN
+        lambda a, b: np.where(a < b, a, b),
+        lambda a, b: np.where(a < 0.5, a.dtype.type(0.5), a),
+        lambda a, b: np.where(a < b, a, b),
+        lambda a, b: np.where(a < b, 2, b),
+        lambda a, b: np.where(a < b, 2, 3),
+        lambda a, b: np.full_like(a, 0.1),
+    ]
+    check(functions, *all_pairs(ORDINARY, element), width, models=models)
 
 
-@pytest.mark.parametrize("name", STORED)
-def test_a_single_lane_known_when_compiling_touches_nothing_else(name):
-    # LLVM 22 turns a masked store of one lane of 16 bits into a store of 32.
-    dtype, stored = STORED[name]
-    out = np.full(16, 77).astype(dtype)
-    write_one(np.arange(1.0, 9.0), out.view(stored), 3)
-    np.testing.assert_array_equal(out.astype(np.float64), [77] * 3 + [1] + [77] * 12)
-
-
-def test_lanes_are_read_and_written_at_any_alignment():
-    memory = np.zeros(8 * 40 + 8, np.uint8)
-    for shift in range(8):
-        x = memory[shift : shift + 8 * 16].view(np.float64)
-        x[:] = np.arange(16)
-        out = np.empty(16)
-        copy(x, out)
-        np.testing.assert_array_equal(out, np.arange(16))
-        target = memory[160 + shift : 160 + shift + 8 * 16].view(np.float64)
-        copy(out, target)
-        np.testing.assert_array_equal(target, np.arange(16))
-
-
-@njit
-def masked(mask, out, at, count):
-    memory.store(out, (0,), lanes.select(memory.load_mask(mask, (at,), count), 1.0, 0.0))
-
-
-def test_masks_are_read_up_to_count():
-    mask = np.array([1, 0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1, 1, 1, 0, 1], bool)
-    for at in (0, 1, 5):
-        for count in range(WIDTH + 1):
-            out = np.empty(WIDTH)
-            masked(mask, out, at, count)
-            np.testing.assert_array_equal(out, mask[at : at + WIDTH] & (np.arange(8) < count))
-
-
-@pytest.mark.parametrize("instructions", [True, False])
-def test_float16_with_and_without_the_cpus_instructions(instructions, monkeypatch):
-    if instructions and not llvm.converts_halves():
-        pytest.skip("this CPU has none")
-    monkeypatch.setattr(llvm, "converts_halves", lambda: instructions)
-
-    @njit
-    def convert(x, out):
-        for i in range(0, x.shape[0], WIDTH):
-            memory.store(out, (i,), lanes.wide(memory.load(x, (i,))))
-
-    halves = np.arange(2**16, dtype=np.uint16)
-    wide = np.empty(halves.shape)
-    convert(halves, wide)
-    with np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(wide, halves.view(np.float16).astype(np.float64))
-    # every number, every tie and what is next to one, and what float32 would round to a tie
-    finite = np.sort(np.unique(wide[np.isfinite(wide)]))
-    ties = (finite[1:] + finite[:-1]) / 2
-    near = [ties * (1 + step) for step in (0, 2.0**-52, -(2.0**-52), 2.0**-26, -(2.0**-26))]
+@pytest.mark.parametrize(("element", "width"), REAL_WIDTHS)
+def test_fma_rounds_once(element, width):
     rng = np.random.default_rng(0)
-    anything = np.ldexp(rng.standard_normal(40_000), rng.integers(-150, 150, 40_000))
-    edges = [65519.99, 65520, 1e300, 5e-324, 2.0**-25, 2.0**-24, np.inf, 0.0, np.nan]
-    numbers = np.concatenate([finite, *near, anything, edges, np.negative(edges)])
-    numbers = np.resize(numbers, -(-numbers.size // WIDTH) * WIDTH)
-    out = np.empty(numbers.shape, np.uint16)
-    convert(numbers, out)
-    with np.errstate(over="ignore"):
-        expected = numbers.astype(np.float16)
-    nan = np.isnan(numbers)
-    np.testing.assert_array_equal(out[~nan], expected.view(np.uint16)[~nan])
-    assert set(out[nan]) == {0x7E00}
+    x = (rng.standard_normal(192) * 2.0 ** rng.integers(-20, 20, 192)).astype(element)
+    functions = [lambda a, b: lanes.fma(a, b, -1.0), lambda a, b: lanes.fma(-a, b, a * b)]
+    exact = [Fraction(float(a)) ** 2 for a in x]
+    rounded = [Fraction(float(a)) for a in x * x]
+    once = [np.array([float(a - 1) for a in exact]) for _ in range(1)]  # float32: far from ties
+    once.append(np.array([float(b - a) for a, b in zip(exact, rounded, strict=True)]))
+    check(functions, x, x, width, models=[lambda a, b, i=i: once[i] for i in range(2)])
+
+
+def test_what_a_comparison_is_cannot_be_asked_while_code_is_written():
+    @generated
+    def run(x):
+        assert x.load((0,), 8) > 0.0
+
+    with pytest.raises(TypeError, match="use select or when"):
+        run(np.zeros(8))
+
+
+# --- lanes between themselves --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("element", "width"), [p for p in REAL_WIDTHS if p[1]])
+def test_lanes_are_taken_joined_and_folded(element, width):
+    def add(a, b):
+        return [one + other for one, other in zip(a, b, strict=True)]
+
+    @generated
+    def run(x, out, single):
+        value = x.load((0,), width)
+        half = max(width // 2, 1)
+        halves = [lanes.part(value, 0, half), lanes.part(value, width - half, half)]
+        out.store((0, 0), lanes.joined(halves[: 2 if width > 1 else 1]))
+        out.store((1, 0), lanes.shuffled(value, -value, [*range(width, 2 * width)][::-1]))
+        out.store((2, 0), lanes.joined([lanes.part(value, k, 1) for k in range(width)][::-1]))
+        out.store((3, 0), lanes.folded([value, value], add, half)[1])
+        for k in range(width):
+            out.store((4, k), lanes.lane(value, k))
+        single.store((0,), lanes.folded([value], add, None)[0])
+        single.store((1,), lanes.folded([value], lambda a, b: [lanes.larger(*a, *b)], None)[0])
+        assert lanes.folded([], add, None) == []
+
+    x = np.arange(1, width + 1).astype(element)[np.random.default_rng(0).permutation(width)]
+    out, single = np.zeros((5, width), element), np.empty(2, element)
+    run(x, out, single)
+    half = max(width // 2, 1)
+    np.testing.assert_array_equal(out[0], x)
+    np.testing.assert_array_equal(out[1], -x[::-1])
+    np.testing.assert_array_equal(out[2], x[::-1])
+    np.testing.assert_array_equal(out[3, :half], x[:half] + x[half:] if width > 1 else x)
+    np.testing.assert_array_equal(out[4], x)
+    np.testing.assert_array_equal(single, [x.sum(), width])
+
+
+@pytest.mark.parametrize("width", [8, 16, 32, 64])
+def test_integers_are_added_and_conditions_met_anywhere(width):
+    @generated
+    def run(x, out):
+        value = x.load((0,), width)
+        out.store((0,), lanes.sum_of(value))
+        out.store((1,), select(lanes.any_of(value == 77), number(1, INT64), 0))
+        out.store((2,), select(lanes.any_of(value > 0), number(1, INT64), 0))
+
+    for place in range(width):
+        x, out = -np.arange(1, width + 1) << 40, np.empty(3, np.int64)
+        run(x, out)
+        np.testing.assert_array_equal(out, [x.sum(), 0, 0])
+        x[place] = 77
+        run(x, out)
+        np.testing.assert_array_equal(out, [x.sum(), 1, 1])
+
+
+@pytest.mark.parametrize("width", [None, 8, 16, 32, 64])
+def test_conversions_are_numpys(width):
+    @generated
+    def run(single, double, whole, out, numbers):
+        with loop(0, single.shape[0], width or 1) as i:
+            s, d, n = (array.load((i,), width) for array in (single, double, whole))
+            out.store((0, i), lanes.wide(s))
+            out.store((1, i), lanes.wide(lanes.narrowed(d, FLOAT)))
+            out.store((2, i), lanes.narrowed(d, d.element))
+            out.store((3, i), lanes.to_real(n))
+            out.store((4, i), lanes.from_bits(lanes.bits_of(d)))
+            numbers.store((0, i), lanes.to_integer(d))
+            numbers.store((1, i), lanes.bits_of(d))
+            numbers.store((2, i), lanes.in_64_bits(lanes.bits_of(s)))
+            numbers.store((3, i), lanes.in_64_bits(lanes.bits_of(s), signed=False))
+        with loop(0, single.shape[0]) as i:
+            n, s = whole.load((i,), None), single.load((i,), None)
+            numbers.store((4, i), lanes.in_64_bits(lanes.same_integer(n, lanes.bits_of(s))))
+            numbers.store((5, i), lanes.same_integer(n, n))
+
+    rng = np.random.default_rng(0)
+    d = np.concatenate([rng.standard_normal(120) * 2.0 ** rng.integers(-40, 40, 120),
+                        [0.5, -0.5, 1.5, -1.5, 2.0**53, -(2.0**53), 0.0, -0.0]])  # fmt: skip
+    s, n = d.astype(np.float32), rng.integers(-(2**62), 2**62, 128)
+    out, numbers = np.empty((5, 128)), np.empty((6, 128), np.int64)
+    run(s, d, n, out, numbers)
+    np.testing.assert_array_equal(out, [s, s, d, n.astype(float), d])
+    bits = s.view(np.int32)
+    np.testing.assert_array_equal(
+        numbers,
+        [d.astype(np.int64), d.view(np.int64), bits, bits.view(np.uint32), n.astype(np.int32), n],
+    )
+
+
+@pytest.mark.parametrize(("element", "width"), [p for p in REAL_WIDTHS if p[1]])
+def test_tables_are_looked_up_by_the_lowest_three_bits(element, width):
+    table = tuple(float(np.float32(0.1) + k) for k in range(8))
+
+    @generated
+    def run(x, out):
+        index = lanes.bits_of(x.load((0,), width))
+        out.store((0,), lanes.lookup(index, table))
+
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        index = rng.integers(-(2**31), 2**31, width).astype(f"int{element[5:]}")
+        out = np.empty(width, element)
+        run(index.view(element), out)
+        np.testing.assert_array_equal(out, np.array(table, element)[index & 7])
+
+
+# --- the code's own branches ---------------------------------------------------------------------
+
+
+@generated
+def _steps(limits, out):
+    """How often loops turn, and what they change."""
+    start, stop, step = (limits.load((k,), None) for k in range(3))
+    state = Variables(number(0, INT64), number(1, INT64))
+    with loop(start, stop, step) as i:
+        count, last = state.get()
+        with when(i != 4):
+            state.set(count + 1, i)
+        with loop(0, 2), when((i == 4) & (last >= 0)):
+            state.set(state.get()[0] + 100, last)
+    for k, value in enumerate(state.get()):
+        out.store((k,), value)
+
+
+@pytest.mark.parametrize("limits", [(0, 3, 1), (0, 10, 2), (3, 11, 4), (5, 5, 1), (7, 2, 1)])
+def test_loops_branches_and_variables_are_pythons(limits):
+    count, last = 0, 1
+    for i in range(*limits):
+        if i != 4:
+            count, last = count + 1, i
+        for _ in range(2):
+            if i == 4 and last >= 0:
+                count += 100
+    out = np.empty(2, np.int64)
+    _steps(np.array(limits), out)
+    assert list(out) == [count, last]
+
+
+OTHERS = [("haswell", AVX2), ("generic", "")]
+
+
+def of_another_cpu(file, cpu, features):
+    """Have a file's tests pass in a process whose code is for another CPU."""
+    if not set(filter(None, features.split(","))) <= set(get_host_cpu_features().split(",")):
+        pytest.skip(f"this CPU cannot run code for {cpu}")
+    options = [file, "-q", "-n", "0", "-k", "not another_cpu", "-p", "no:cacheprovider"]
+    program = f"import sys, pytest; sys.exit(pytest.main({options!r}))"
+    said = in_a_process(program, NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
+    assert " passed" in said
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86-64")
+@pytest.mark.parametrize(("cpu", "features"), OTHERS)
+def test_all_of_this_holds_for_another_cpu(cpu, features):
+    of_another_cpu(__file__, cpu, features)

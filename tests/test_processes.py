@@ -97,7 +97,7 @@ def test_a_fork_while_another_thread_imports_what_compiles(tmp_path):
 begun = threading.Event()
 class Slowly:
     def find_spec(self, name, path=None, target=None):
-        if name == "fastsoftmax.cpu.columns" and not begun.is_set():
+        if name == "fastsoftmax.cpu.across" and not begun.is_set():
             begun.set()
             time.sleep(0.3)
 sys.meta_path.insert(0, Slowly())

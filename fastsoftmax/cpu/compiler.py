@@ -7,6 +7,7 @@ Numba's documentation writes extensions with. Numba's threads are asked for by p
 
 from __future__ import annotations
 
+import functools
 import pickle
 import threading
 from collections.abc import Callable
@@ -86,6 +87,12 @@ def target() -> tuple[str, str, str]:
     """
     triple, name, features = _context().codegen().magic_tuple()
     return triple, name, features
+
+
+@functools.cache
+def features() -> frozenset[str]:
+    """What the CPU that code is generated for can do."""
+    return frozenset(target()[2].split(","))
 
 
 def _context() -> Any:

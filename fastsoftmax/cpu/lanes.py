@@ -1,355 +1,364 @@
-"""Lanes: eight elements side by side, as a Numba type with operators.
-
-A kernel written on lanes reads like its formula, and the order of every addition is the
-kernel's own: LLVM is never asked to vectorise anything. It splits a vector that the CPU lacks
-(eight float64 are one AVX-512 register, two of AVX2, four of SSE2), so only its generic
-operations are used here and every CPU computes the same bits.
-
-Arithmetic works on lanes, on scalars and on a mixture, which spreads the scalar; so a formula
-is written once and serves rows (lanes against one shift) and columns (lanes against lanes).
-"""
+"""Lanes: numbers side by side in vectors, and what is done with them in generated code."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import lower_builtin, models, register_model
+from numba.core import cgutils
 
-from fastsoftmax.cpu.llvm import (
-    DOUBLE,
-    FLOAT,
-    INT32,
-    INT64,
-    call,
-    instruction,
-    instruction_of_constants,
-    shuffled,
-    spread_value,
-    suffix_of,
-)
-from fastsoftmax.cpu.sizes import WIDTH
+from fastsoftmax.cpu import compiler
+from fastsoftmax.cpu.generated import builder, seen
 
-_LLVM_ELEMENT = {
-    types.float64: DOUBLE,
-    types.float32: FLOAT,
-    types.int64: INT64,
-    types.boolean: ir.IntType(1),
-}
+INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+BYTE_POINTER = INT8.as_pointer()
+_BITS = {FLOAT: INT32, DOUBLE: INT64, HALF: INT16}
+_REAL = {INT32: FLOAT, INT64: DOUBLE, INT16: HALF}
 
 
-class Lanes(types.Type):
-    """The Numba type of ``WIDTH`` elements of one scalar type, or a multiple of that."""
-
-    def __init__(self, element: types.Type, width: int = WIDTH) -> None:
-        self.element = element
-        self.width = width
-        super().__init__(name=f"Lanes({element}, {width})")
+_Operator = Callable[[Any, Any], "Value"]
 
 
-@register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, lanes: Lanes) -> None:
-        super().__init__(manager, lanes, ir.VectorType(_LLVM_ELEMENT[lanes.element], lanes.width))
+def _operator(real: str, integer: str, *sign: str, swapped: bool = False) -> _Operator:
+    """An operator of values, by the names of LLVM's instructions."""
+
+    def apply(a: Any, b: Any) -> Value:
+        a, b = matched(b, a) if swapped else matched(a, b)
+        method = getattr(builder(), real if a.element in _BITS else integer)
+        return Value(method(*sign, a.ir, b.ir))
+
+    return apply
 
 
-float64_lanes = Lanes(types.float64)
-float32_lanes = Lanes(types.float32)
-mask_lanes = Lanes(types.boolean)
+class Value:
+    """A number in generated code, or lanes of them, with Python's operators.
 
-
-def _element(kind: types.Type) -> types.Type:
-    """The element type of lanes, or the scalar type itself with literals and widths unified."""
-    if isinstance(kind, Lanes):
-        return kind.element
-    if isinstance(kind, types.Integer):
-        return types.int64
-    return types.unliteral(kind)
-
-
-def _width(kinds: tuple[types.Type, ...]) -> int:
-    """How many elements the widest of the arguments holds; 0 where all are scalars."""
-    return max((kind.width for kind in kinds if isinstance(kind, Lanes)), default=0)
-
-
-def _like(kinds: tuple[types.Type, ...], element: types.Type) -> types.Type:
-    """``element`` itself where every argument is a scalar, else lanes of it."""
-    width = _width(kinds)
-    return Lanes(element, width) if width else element
-
-
-def _operands(
-    context: Any, builder: ir.IRBuilder, sig: Any, args: Any, element: Any = None
-) -> list[ir.Value]:
-    """The arguments as values of one shape: scalars are spread where any argument is lanes."""
-    width = _width(sig.args)
-    values = []
-    for kind, value in zip(sig.args, args, strict=True):
-        if not isinstance(kind, Lanes):
-            value = context.cast(builder, value, kind, element or _element(kind))
-            value = spread_value(builder, value, width) if width else value
-        values.append(value)
-    return values
-
-
-# --- operators ---------------------------------------------------------------------------
-
-
-def _operator(
-    symbol: Any,
-    emit: Callable[[ir.IRBuilder, list[ir.Value], bool], ir.Value],
-    result: types.Type | None = None,
-) -> None:
-    """Teach Numba ``symbol`` on lanes; ``result`` where it is not the operands' own element."""
-
-    @infer_global(symbol)
-    class Template(AbstractTemplate):
-        def generic(self, args: Any, kws: Any) -> Any:
-            elements = {_element(kind) for kind in args}
-            if kws or len(elements) != 1 or not any(isinstance(kind, Lanes) for kind in args):
-                return None
-            return signature(Lanes(result or elements.pop(), _width(args)), *args)
-
-    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        real = _element(sig.args[0]) in (types.float32, types.float64)
-        return emit(builder, _operands(context, builder, sig, args), real)
-
-    kinds = (
-        [(Lanes,)]
-        if symbol is operator.neg
-        else [(Lanes, Lanes), (Lanes, types.Any), (types.Any, Lanes)]
-    )
-    for each in kinds:
-        lower_builtin(symbol, *each)(lower)
-
-
-def _arithmetic(symbol: Any, real: str, integer: str) -> None:
-    _operator(symbol, lambda b, v, is_real: getattr(b, real if is_real else integer)(*v))
-
-
-def _comparison(symbol: Any, sign: str) -> None:
-    # A comparison with NaN is false, but for !=, as in C and NumPy.
-    ordered = "fcmp_unordered" if sign == "!=" else "fcmp_ordered"
-    _operator(
-        symbol,
-        lambda b, v, real: getattr(b, ordered if real else "icmp_signed")(sign, *v),
-        types.boolean,
-    )
-
-
-_arithmetic(operator.add, "fadd", "add")
-_arithmetic(operator.sub, "fsub", "sub")
-_arithmetic(operator.mul, "fmul", "mul")
-_arithmetic(operator.truediv, "fdiv", "sdiv")
-_arithmetic(operator.lshift, "shl", "shl")
-_arithmetic(operator.rshift, "ashr", "ashr")
-_operator(operator.neg, lambda b, v, real: b.fneg(*v) if real else b.neg(*v))
-_comparison(operator.lt, "<")
-_comparison(operator.gt, ">")
-_comparison(operator.eq, "==")
-_comparison(operator.ne, "!=")
-
-
-# --- functions of lanes or scalars ----------------------------------------------------------
-
-
-@instruction
-def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c, rounded once, in the element type of ``a``."""
-    element = _element(a)
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        values = _operands(context, builder, sig, args, element)
-        kind = values[0].type
-        return call(builder, f"llvm.fma.{suffix_of(kind)}", kind, *values)
-
-    return signature(_like((a, b, c), element), a, b, c), emit
-
-
-@instruction
-def select(typing: Any, condition: Any, chosen: Any, otherwise: Any) -> Any:
-    """``chosen`` where the condition holds, else ``otherwise``; both are computed.
-
-    A scalar beside lanes takes their element type.
+    A Python number beside it takes its type, and a single number is spread beside lanes. Shifts to
+    the right keep the sign; comparisons with NaN are false, but for !=.
     """
-    element = _element(otherwise if isinstance(otherwise, Lanes) else chosen)
 
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        values = [args[0]]
-        for kind, value in zip(sig.args[1:], args[1:], strict=True):
-            scalar = not isinstance(kind, Lanes)
-            values.append(context.cast(builder, value, kind, element) if scalar else value)
-        if isinstance(sig.return_type, Lanes):
-            width = sig.return_type.width
-            lanes = [
-                v if isinstance(v.type, ir.VectorType) else spread_value(builder, v, width)
-                for v in values
-            ]
-            return builder.select(*lanes)
-        return builder.select(*values)
+    __slots__ = ("ir",)
 
-    kinds = (condition, chosen, otherwise)
-    return signature(_like(kinds, element), *kinds), emit
+    def __init__(self, value: ir.Value) -> None:
+        self.ir = value
 
+    @property
+    def width(self) -> int | None:
+        """How many lanes there are; None for a single number."""
+        return self.ir.type.count if isinstance(self.ir.type, ir.VectorType) else None
 
-def _reinterpret(kind: Any, source: types.Type, target: types.Type) -> Any:
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return builder.bitcast(args[0], context.get_value_type(sig.return_type))
+    @property
+    def element(self) -> ir.Type:
+        """LLVM's type of one lane."""
+        return self.ir.type.element if self.width else self.ir.type
 
-    return (signature(_like((kind,), target), kind), emit) if _element(kind) == source else None
+    __add__ = _operator("fadd", "add")
+    __sub__ = _operator("fsub", "sub")
+    __mul__ = _operator("fmul", "mul")
+    __truediv__ = _operator("fdiv", "sdiv")
+    __floordiv__ = _operator("fdiv", "sdiv")
+    __mod__ = _operator("frem", "srem")
+    __radd__ = _operator("fadd", "add", swapped=True)
+    __rsub__ = _operator("fsub", "sub", swapped=True)
+    __rmul__ = _operator("fmul", "mul", swapped=True)
+    __rtruediv__ = _operator("fdiv", "sdiv", swapped=True)
+    __rfloordiv__ = _operator("fdiv", "sdiv", swapped=True)
+    __lshift__ = _operator("shl", "shl")
+    __rshift__ = _operator("ashr", "ashr")
+    __and__ = _operator("and_", "and_")
+    __or__ = _operator("or_", "or_")
+    __lt__ = _operator("fcmp_ordered", "icmp_signed", "<")
+    __gt__ = _operator("fcmp_ordered", "icmp_signed", ">")
+    __le__ = _operator("fcmp_ordered", "icmp_signed", "<=")
+    __ge__ = _operator("fcmp_ordered", "icmp_signed", ">=")
+    __eq__ = _operator("fcmp_ordered", "icmp_signed", "==")  # type: ignore[assignment]
+    __ne__ = _operator("fcmp_unordered", "icmp_signed", "!=")  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
 
+    def __neg__(self) -> Value:
+        real = self.element in _BITS
+        return Value(builder().fneg(self.ir) if real else builder().neg(self.ir))
 
-@instruction
-def bits_of(typing: Any, x: Any) -> Any:
-    """The 64 bits of a float64, as int64."""
-    return _reinterpret(x, types.float64, types.int64)
-
-
-@instruction
-def from_bits(typing: Any, bits: Any) -> Any:
-    """The float64 with these 64 bits."""
-    return _reinterpret(bits, types.int64, types.float64)
-
-
-@instruction
-def wide(typing: Any, x: Any) -> Any:
-    """The same values as float64."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        target = context.get_value_type(sig.return_type)
-        return args[0] if args[0].type == target else builder.fpext(args[0], target)
-
-    return signature(_like((x,), types.float64), x), emit
+    def __bool__(self) -> bool:
+        raise TypeError("what this is will be known when the code runs: use select or when")
 
 
-@instruction
-def narrowed(typing: Any, x: Any) -> Any:
-    """Float64 values rounded to float32."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return builder.fptrunc(args[0], context.get_value_type(sig.return_type))
-
-    return signature(_like((x,), types.float32), x), emit
+def kind_of(element: ir.Type, width: int | None) -> ir.Type:
+    """LLVM's type of a number, or of lanes of it."""
+    return element if width is None else ir.VectorType(element, width)
 
 
-@instruction
-def spread(typing: Any, x: Any) -> Any:
-    """Lanes that all hold the scalar ``x``."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return spread_value(builder, args[0])
-
-    return signature(Lanes(_element(x)), x), emit
+def _constant(kind: ir.Type, number: Any) -> ir.Constant:
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
 
 
-@instruction
-def halves(typing: Any, x: Any) -> Any:
-    """The first and the second half of lanes."""
-    half = x.width // 2
-    kind = Lanes(x.element, half)
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        numbers = list(range(x.width))
-        parts = [shuffled(builder, args[0], args[0], n) for n in (numbers[:half], numbers[half:])]
-        return context.make_tuple(builder, sig.return_type, parts)
-
-    return signature(types.UniTuple(kind, 2), x), emit
+def number(value: Any, element: ir.Type, width: int | None = None) -> Value:
+    """A Python number, or a single number, as lanes of this type."""
+    if not isinstance(value, Value):
+        return Value(_constant(kind_of(element, width), value))
+    if width is None or value.width:
+        return value
+    undefined = ir.Constant(ir.VectorType(value.element, width), ir.Undefined)
+    first = builder().insert_element(undefined, value.ir, INT32(0))
+    return shuffled(Value(first), Value(undefined), [0] * width)
 
 
-@instruction
-def lane(typing: Any, x: Any, index: Any) -> Any:
-    """One element of lanes."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return builder.extract_element(args[0], builder.trunc(args[1], INT32))
-
-    return signature(x.element, x, types.int64), emit
+def like(value: Any, other: Value) -> Value:
+    """A number as lanes like others."""
+    return number(value, other.element, other.width)
 
 
-@instruction
-def any_of(typing: Any, mask: Any) -> Any:
+def matched(*values: Any) -> list[Value]:
+    """Values of one type: numbers take the lanes'."""
+    given = [v for v in values if isinstance(v, Value)]
+    model = next((v for v in given if v.width), given[0])
+    return [like(v, model) for v in values]
+
+
+# --- functions of values ---------------------------------------------------------------------
+
+
+def _suffix(kind: ir.Type) -> str:
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_suffix(kind.element)}"
+    return {"double": "f64", "float": "f32", "half": "f16"}.get(str(kind), str(kind))
+
+
+def call(name: str, result: ir.Type, *args: Any) -> Value:
+    """A call of one of LLVM's intrinsics; ``{}`` in its name stands for the first type."""
+    values = [arg.ir if isinstance(arg, Value) else arg for arg in args]
+    kind = ir.FunctionType(result, [value.type for value in values])
+    name = name.format(_suffix(values[0].type))
+    function = cgutils.get_or_insert_function(builder().module, kind, name)
+    return Value(builder().call(function, values))
+
+
+def fma(a: Any, b: Any, c: Any) -> Value:
+    """a * b + c, rounded once."""
+    a, b, c = matched(a, b, c)
+    return call("llvm.fma.{}", a.ir.type, a, b, c)
+
+
+def select(condition: Value, chosen: Any, otherwise: Any) -> Value:
+    """``chosen`` where the condition holds, else ``otherwise``."""
+    a, b = matched(chosen, otherwise)
+    if condition.width and not a.width:
+        a, b = (number(v, a.element, condition.width) for v in (a, b))
+    return Value(builder().select(condition.ir, a.ir, b.ir))
+
+
+def larger(a: Any, b: Any) -> Value:
+    """The larger one; ``b`` where one of them is NaN."""
+    a, b = matched(a, b)
+    return select(a > b, a, b)
+
+
+def smaller(a: Any, b: Any) -> Value:
+    """The smaller one; ``b`` where one of them is NaN."""
+    a, b = matched(a, b)
+    return select(a < b, a, b)
+
+
+def shuffled(a: Value, b: Value, order: list[int]) -> Value:
+    """Lanes of ``a`` (counted from 0) and ``b`` (counted on) in this order."""
+    places = ir.Constant(ir.VectorType(INT32, len(order)), order)
+    return Value(builder().shuffle_vector(a.ir, b.ir, places))
+
+
+def part(x: Value, start: int, width: int) -> Value:
+    """So many lanes from the ``start``-th on."""
+    return shuffled(x, x, list(range(start, start + width)))
+
+
+def joined(pieces: list[Value]) -> Value:
+    """Lanes side by side: a power of two of pieces."""
+    while len(pieces) > 1:
+        order = list(range(2 * (pieces[0].width or 1)))
+        pairs = zip(pieces[::2], pieces[1::2], strict=True)
+        pieces = [shuffled(low, high, order) for low, high in pairs]
+    return pieces[0]
+
+
+State = list[Value]
+
+
+def folded(state: State, merge: Callable[[State, State], State], width: int | None) -> State:
+    """Halves of all lanes merged until so many are left; for None, single numbers."""
+    while state and (size := state[0].width or 1) > (width or 1):
+        half = size // 2
+        state = merge([part(x, 0, half) for x in state], [part(x, half, half) for x in state])
+    return state if width else [lane(x, 0) for x in state]
+
+
+def lane(x: Value, index: int) -> Value:
+    """One of the lanes."""
+    return Value(builder().extract_element(x.ir, INT32(index)))
+
+
+def sum_of(x: Value) -> Value:
+    """The sum of integer lanes."""
+    return call("llvm.vector.reduce.add.{}", x.element, x)
+
+
+def any_of(condition: Value) -> Value:
     """Whether a comparison of lanes holds anywhere."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        bits = builder.bitcast(args[0], ir.IntType(mask.width))
-        return builder.icmp_unsigned("!=", bits, ir.IntType(mask.width)(0))
-
-    return signature(types.boolean, mask), emit
+    bits = builder().bitcast(condition.ir, ir.IntType(condition.width))
+    return Value(bits) != 0
 
 
-@instruction_of_constants
-def rotated(typing: Any, x: Any, by: Any) -> Any:
-    """The lanes in another order: lane k holds what lane k + ``by`` held."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        order = [(index + by.literal_value) % WIDTH for index in range(WIDTH)]
-        return shuffled(builder, args[0], args[0], order)
-
-    return signature(x, x, by), emit
+def _cast(x: Value, element: ir.Type, name: str) -> Value:
+    kind = kind_of(element, x.width)
+    return x if x.ir.type == kind else Value(getattr(builder(), name)(x.ir, kind))
 
 
-@instruction
-def transposed(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
-    """Eight lanes of eight as the rows of a matrix -> the lanes of its columns."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        values = list(args)
-        # Squares of one, two and four elements change places across the diagonal.
-        for size in (1, 2, 4):
-            numbers = range(WIDTH)
-            low = [n if n & size == 0 else n - size + WIDTH for n in numbers]
-            high = [n + size if n & size == 0 else n + WIDTH for n in numbers]
-            for k in (n for n in numbers if n & size == 0):
-                pair = values[k], values[k + size]
-                values[k] = shuffled(builder, *pair, low)
-                values[k + size] = shuffled(builder, *pair, high)
-        return context.make_tuple(builder, sig.return_type, values)
-
-    return signature(types.UniTuple(a, WIDTH), a, b, c, d, e, f, g, h), emit
+def bits_of(x: Value) -> Value:
+    """The bits of floating-point numbers, as integers of their size."""
+    return _cast(x, _BITS[x.element], "bitcast")
 
 
-@instruction
-def largest(typing: Any, x: Any) -> Any:
-    """The largest of the lanes, as float64; any of them where there is NaN."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        value = args[0]
-        half = x.width // 2
-        while half:
-            other = shuffled(builder, value, value, list(range(half, 2 * half)))
-            value = shuffled(builder, value, value, list(range(half)))
-            value = builder.select(builder.fcmp_ordered(">", other, value), other, value)
-            half //= 2
-        first = builder.extract_element(value, INT32(0))
-        return first if first.type == DOUBLE else builder.fpext(first, DOUBLE)
-
-    return signature(types.float64, x), emit
+def from_bits(x: Value) -> Value:
+    """The floating-point numbers with these bits."""
+    return _cast(x, _REAL[x.element], "bitcast")
 
 
-def table(name: str, numbers: tuple[float, ...]) -> Any:
-    """A function without arguments that returns these numbers, as values unknown to LLVM.
+def wide(x: Value) -> Value:
+    """The same numbers in float64."""
+    return _cast(x, DOUBLE, "fpext")
 
-    It would otherwise load each constant again wherever it is used: 15 cycles instead of 11.6
-    for eight exponentials. Read once before a loop, they stay in registers.
+
+def narrowed(x: Value, element: ir.Type) -> Value:
+    """float64 rounded to another element."""
+    return _cast(x, element, "fptrunc")
+
+
+def in_64_bits(x: Value, signed: bool = True) -> Value:
+    """Integers in 64 bits."""
+    return _cast(x, INT64, "sext" if signed else "zext")
+
+
+def same_integer(x: Any, other: Value) -> Value:
+    """An integer of 64 bits as one of another's size, cut."""
+    x = number(x, INT64)
+    return x if other.element == INT64 else Value(builder().trunc(x.ir, other.element))
+
+
+def to_real(x: Value) -> Value:
+    """Integers in float64, rounded."""
+    return _cast(x, DOUBLE, "sitofp")
+
+
+def to_integer(x: Value) -> Value:
+    """float64 cut to integers of 64 bits."""
+    return _cast(x, INT64, "fptosi")
+
+
+# --- the code's own branches -------------------------------------------------------------------
+
+
+class Variables:
+    """What a loop's turns change: a few values."""
+
+    def __init__(self, *values: Value) -> None:
+        self._places = [cgutils.alloca_once(builder(), value.ir.type) for value in values]
+        self.set(*values)
+
+    def get(self) -> list[Value]:
+        """What they are now."""
+        return [Value(builder().load(place)) for place in self._places]
+
+    def set(self, *values: Value) -> None:
+        """What they are from now on."""
+        for place, value in zip(self._places, values, strict=True):
+            builder().store(value.ir, place)
+
+
+@contextmanager
+def loop(start: Any, stop: Any, step: Any = 1) -> Iterator[Value]:
+    """``for index in range(start, stop, step)``, of integers of 64 bits."""
+    numbers = [number(n, INT64).ir for n in (start, stop, step)]
+    with cgutils.for_range_slice(builder(), *numbers) as (index, _):
+        yield Value(index)
+
+
+@contextmanager
+def when(condition: Value) -> Iterator[None]:
+    """``if condition:``."""
+    with builder().if_then(condition.ir):
+        yield
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def stored_table(element: ir.Type, numbers: tuple[float, ...]) -> list[Value]:
+    """Numbers that LLVM does not know, read from memory here and now.
+
+    It would load each constant again wherever it is used, 15 cycles instead of 11.6 for eight
+    exponentials. Read once before a loop, they stay in registers.
     """
+    b, kind = builder(), ir.ArrayType(element, len(numbers))
+    name = f"fastsoftmax.{element}.{hash(numbers)}"
+    memory = b.module.globals.get(name)
+    if memory is None:
+        memory = ir.GlobalVariable(b.module, kind, name)
+        memory.linkage = "linkonce_odr"  # not constant: anyone might write to it
+        memory.initializer = ir.Constant(kind, list(numbers))
+    return [Value(b.load(b.gep(memory, [INT32(0), INT32(i)]))) for i in range(len(numbers))]
 
-    @instruction
-    def get(typing: Any) -> Any:
-        def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-            kind = ir.ArrayType(DOUBLE, len(numbers))
-            symbol = f"fastsoftmax.{name}"
-            memory = builder.module.globals.get(symbol)
-            if memory is None:
-                memory = ir.GlobalVariable(builder.module, kind, symbol)
-                memory.linkage = "linkonce_odr"  # not constant: anyone might write to it
-                memory.initializer = ir.Constant(kind, list(numbers))
-            places = [builder.gep(memory, [INT32(0), INT32(i)]) for i in range(len(numbers))]
-            return context.make_tuple(builder, sig.return_type, list(map(builder.load, places)))
 
-        return signature(types.UniTuple(types.float64, len(numbers))), emit
+def lookup(index: Value, numbers: tuple[float, ...]) -> Value:
+    """One of eight numbers for each lane, by the lowest three bits of its integer.
 
-    return get
+    From a register where the CPU can: AVX-512 permutes lanes by lanes, AVX2 eight of 32 bits.
+    """
+    element, width = _REAL[index.element], index.width or 1
+    enabled = compiler.features()
+    size, name = 0, ""
+    if "+avx512f" in enabled:
+        size = 16 if element == FLOAT else 8
+        name = f"llvm.x86.avx512.permvar.{'sf' if element == FLOAT else 'df'}.512"
+    elif "+avx2" in enabled and element == FLOAT:
+        size, name = 8, "llvm.x86.avx2.permps"
+    if not size:
+        return _gathered(index, numbers)
+    held = ir.Constant(ir.VectorType(element, size), list(numbers) * (size // 8))
+    if width < size:
+        index = shuffled(index, index, [i % width for i in range(size)])
+    pieces = [part(index, k, size) for k in range(0, max(width, size), size)]
+    return part(joined([call(name, held.type, held, piece) for piece in pieces]), 0, width)
+
+
+def _gathered(index: Value, numbers: tuple[float, ...]) -> Value:
+    b, kind = builder(), ir.ArrayType(_REAL[index.element], 8)
+    held = ir.GlobalVariable(b.module, kind, b.module.get_unique_name("fastsoftmax.steps"))
+    held.linkage, held.global_constant = "private", True
+    held.initializer = ir.Constant(kind, list(numbers))
+    masked = index & 7
+    result = ir.Constant(ir.VectorType(kind.element, index.width), ir.Undefined)
+    for k in range(index.width or 1):
+        place = b.gep(held, [INT32(0), lane(masked, k).ir])
+        result = b.insert_element(result, b.load(place), INT32(k))
+    return Value(result)
+
+
+# --- arguments of kernels ----------------------------------------------------------------------
+
+
+@seen(types.Number)
+@seen(types.Boolean)
+def _single(kind: Any, value: ir.Value) -> Value:
+    return Value(value)
+
+
+@seen(types.Literal)
+def _known(kind: Any, value: ir.Value) -> Any:
+    return kind.literal_value
+
+
+@seen(types.NoneType)
+def _nothing(kind: Any, value: ir.Value) -> None:
+    return None

@@ -16,17 +16,17 @@ from typing import Any
 from llvmlite import ir
 from numba import njit, prange, types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 from fastsoftmax.cpu import compiler
 from fastsoftmax.cpu.cache import Store, short_hash
-from fastsoftmax.cpu.compiler import ADDRESSED, CALLED
-from fastsoftmax.cpu.jit import inlined
-from fastsoftmax.cpu.llvm import BYTE_POINTER, instruction
+from fastsoftmax.cpu.compiler import ADDRESSED, CALLED, INSIDE
+from fastsoftmax.cpu.lanes import BYTE_POINTER
 
 Entry = Callable[..., Any]
 
 
-@instruction
+@intrinsic
 def _call(typing: Any, address: Any, arguments: Any) -> Any:
     """Call a compiled function, which returns nothing, with integers as arguments."""
 
@@ -38,7 +38,7 @@ def _call(typing: Any, address: Any, arguments: Any) -> Any:
     return types.void(address, arguments), emit
 
 
-@instruction
+@intrinsic
 def _address_of(typing: Any, arguments: Any) -> Any:
     """The address of a copy of a tuple on the stack."""
 
@@ -52,7 +52,7 @@ def _address_of(typing: Any, arguments: Any) -> Any:
 def _reader(kind: types.Type) -> Any:
     """What reads a tuple of this type from an address."""
 
-    @instruction
+    @intrinsic
     def read(typing: Any, address: Any) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
             pointer = context.get_value_type(kind).as_pointer()
@@ -85,7 +85,7 @@ def compiled(
     return compiler.address(types.void(*[types.int64] * 4), store, make)
 
 
-@instruction
+@intrinsic
 def _next_of(typing: Any, address: Any) -> Any:
     """The integer at an address, which becomes larger by 1: no two threads get the same."""
 
@@ -96,7 +96,7 @@ def _next_of(typing: Any, address: Any) -> Any:
     return types.int64(types.int64), emit
 
 
-@instruction
+@intrinsic
 def _now_at(typing: Any, address: Any) -> Any:
     """The integer at an address, as other threads left it."""
 
@@ -107,7 +107,7 @@ def _now_at(typing: Any, address: Any) -> Any:
     return types.int64(types.int64), emit
 
 
-@instruction
+@intrinsic
 def _set_at(typing: Any, address: Any, value: Any) -> Any:
     """Store an integer at an address, for other threads to see after all that was stored before."""
 
@@ -119,7 +119,7 @@ def _set_at(typing: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), emit
 
 
-@instruction
+@intrinsic
 def _pause(typing: Any) -> Any:
     """Leave the core to its other thread for a moment, some 20 ns, while another is waited for."""
 
@@ -133,7 +133,7 @@ def _pause(typing: Any) -> Any:
     return types.void(), emit
 
 
-@instruction
+@intrinsic
 def _sleep(typing: Any) -> Any:
     """Sleep for some 100 us, or 1 ms."""
     name, time = ("Sleep", 1) if os.name == "nt" else ("usleep", 50)
@@ -173,7 +173,7 @@ _X86 = platform.machine() in ("x86_64", "AMD64")
 _ORDINARY = 0x1F80
 
 
-@instruction
+@intrinsic
 def _exchange_mode(typing: Any, mode: Any) -> Any:
     """Set the mode of this thread's arithmetic, and return what it was.
 
@@ -213,7 +213,7 @@ def refused(shared: Any) -> bool:
     return bool(shared[_REFUSED // 8])
 
 
-@inlined
+@njit(**INSIDE)
 def _take_turns(shared: int) -> None:
     """Do chunks of a call until none is left to take."""
     chunks, address = _now_at(shared + _CHUNKS), _now_at(shared + _ADDRESS)

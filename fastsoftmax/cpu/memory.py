@@ -1,427 +1,302 @@
-"""Between lanes and memory: arrays, whole or in part, and scratch memory.
+"""Between values and memory: arrays, whole or in part, and scratch memory.
 
-Four kinds of array are loaded, told apart by their dtype: float64 and float32 as they are,
-uint16 as the bits of float16, int16 as the bits of bfloat16. The last two become float32 lanes.
+Four kinds of array hold logits, told apart by their dtype: float64 and float32 as they are, uint16
+as the bits of float16, int16 as the bits of bfloat16. The last two become float32.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.typing.templates import signature
 
-from fastsoftmax.cpu.compiler import populate_array
-from fastsoftmax.cpu.lanes import Lanes, float32_lanes, float64_lanes, mask_lanes
-from fastsoftmax.cpu.llvm import (
+from fastsoftmax.cpu import compiler
+from fastsoftmax.cpu.generated import builder, context, seen
+from fastsoftmax.cpu.lanes import (
     BYTE_POINTER,
     DOUBLE,
     FLOAT,
+    HALF,
+    INT8,
+    INT16,
     INT32,
     INT64,
-    bfloat_to_float,
+    Value,
+    bits_of,
     call,
-    constant,
-    double_to_bfloat,
-    double_to_float,
-    double_to_half,
-    half_to_float,
-    instruction,
-    instruction_of_constants,
+    from_bits,
+    joined,
+    kind_of,
+    narrowed,
+    number,
+    part,
+    select,
     shuffled,
-    spread_value,
-    stores_by_mask,
-    suffix_of,
-    vector,
+    smaller,
+    when,
+    wide,
 )
-from fastsoftmax.cpu.sizes import WIDTH
 
-# array dtype -> (how it is stored, lanes it loads as, after loading, before storing)
-_STORAGE: dict[types.Type, Any] = {
-    types.float64: (DOUBLE, float64_lanes, lambda b, v: v, lambda b, v: v),
-    types.float32: (FLOAT, float32_lanes, lambda b, v: v, double_to_float),
-    types.uint16: (ir.IntType(16), float32_lanes, half_to_float, double_to_half),
-    types.int16: (ir.IntType(16), float32_lanes, bfloat_to_float, double_to_bfloat),
+
+class _Storage(NamedTuple):
+    """How an array's elements lie in memory, and in lanes."""
+
+    stored: ir.Type
+    element: ir.Type
+    loaded: Callable[[Value], Value]
+    stored_from: Callable[[Value], Value]
+
+
+def _same(x: Value) -> Value:
+    return x
+
+
+def _converts_halves() -> bool:
+    """Whether the CPU has instructions for float16; then they give the bits that ours give."""
+    return "+f16c" in compiler.features()
+
+
+def _float_from_half(x: Value) -> Value:
+    if not _converts_halves():
+        bits = Value(builder().zext(x.ir, kind_of(INT32, x.width)))
+        # The exponent's bias grows by 112: the product rescales subnormal numbers, too.
+        finite = from_bits((bits & 0x7FFF) << 13) * 2.0**112
+        special = ((bits & 0x7FFF) << 13) | 0x7F800000
+        size = select((bits & 0x7C00) == 0x7C00, special, bits_of(finite))
+        return from_bits(size | ((bits & 0x8000) << 16))
+    halves = builder().bitcast(x.ir, kind_of(HALF, x.width))
+    return Value(builder().fpext(halves, kind_of(FLOAT, x.width)))
+
+
+def _half_from_float(x: Value) -> Value:
+    if not _converts_halves():
+        bits = bits_of(x)
+        size = bits & 0x7FFFFFFF
+        normal = (size - (112 << 23) + ((size >> 13) & 1) + 0xFFF) >> 13
+        subnormal = bits_of(from_bits(size) + 0.5) - (126 << 23)
+        half = select(size < (113 << 23), subnormal, normal)
+        half = select(half > 0x7C00, 0x7C00, half)
+        nan = ((size >> 13) & 0x3FF) | 0x7E00
+        half = select(x == x, half, nan) | ((bits >> 16) & 0x8000)
+        return Value(builder().trunc(half.ir, kind_of(INT16, x.width)))
+    halves = builder().fptrunc(x.ir, kind_of(HALF, x.width))
+    return Value(builder().bitcast(halves, kind_of(INT16, x.width)))
+
+
+def _float_from_bfloat(x: Value) -> Value:
+    bits = Value(builder().zext(x.ir, kind_of(INT32, x.width))) << 16
+    return Value(builder().bitcast(bits.ir, kind_of(FLOAT, x.width)))
+
+
+def _bfloat_from_float(x: Value) -> Value:
+    """Rounded to nearest, ties to even."""
+    bits = Value(builder().bitcast(x.ir, kind_of(INT32, x.width)))
+    rounded = (bits + ((bits >> 16) & 1) + 0x7FFF) >> 16
+    kept = select(x == x, rounded, 0x7FC0)
+    return Value(builder().trunc(kept.ir, kind_of(INT16, x.width)))
+
+
+_STORAGE = {
+    types.float64: _Storage(DOUBLE, DOUBLE, _same, _same),
+    types.float32: _Storage(FLOAT, FLOAT, _same, _same),
+    types.uint16: _Storage(INT16, FLOAT, _float_from_half, _half_from_float),
+    types.int16: _Storage(INT16, FLOAT, _float_from_bfloat, _bfloat_from_float),
+    types.int64: _Storage(INT64, INT64, _same, _same),
+    types.uint8: _Storage(INT8, INT8, _same, _same),
+    types.boolean: _Storage(INT8, INT8, lambda x: x != 0, _same),
 }
 
 
-def _pointer(
-    context: Any, builder: ir.IRBuilder, kind: Any, array: ir.Value, indices: ir.Value
-) -> ir.Value:
-    """The address of an element; the last axis is contiguous whatever its stride says."""
-    proxy = cgutils.create_struct_proxy(kind)(context, builder, array)
-    strides = cgutils.unpack_tuple(builder, proxy.strides)
-    itemsize = INT64(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-    steps = [*strides[:-1], itemsize]
-    address = builder.ptrtoint(proxy.data, INT64)
-    for index, step in zip(cgutils.unpack_tuple(builder, indices), steps, strict=True):
-        address = builder.add(address, builder.mul(index, step))
-    return address
+class Array:
+    """An argument of a kernel, in generated code."""
+
+    def __init__(
+        self, dtype: types.Type, data: ir.Value, shape: list[Value], strides: list[Value]
+    ) -> None:
+        self.storage = _STORAGE[dtype]
+        self.itemsize = np.dtype(dtype.name if dtype != types.boolean else "?").itemsize
+        self.shape = shape
+        self._data = builder().bitcast(data, BYTE_POINTER)
+        self._strides = strides
+
+    @property
+    def element(self) -> ir.Type:
+        """The type of lanes that its elements are loaded as."""
+        return self.storage.element
+
+    def address(self, *indices: Any, contiguous: bool = True) -> ir.Value:
+        """Where an element is; the last axis is contiguous whatever its stride says, or not."""
+        place = number(0, INT64)
+        steps = [*self._strides[:-1], self.itemsize] if contiguous else self._strides
+        for index, step in zip(indices, steps, strict=True):
+            place = place + number(index, INT64) * step
+        return builder().gep(self._data, [place.ir])
+
+    def one(self, *indices: Any) -> Value:
+        """An element of an array of any strides."""
+        kind = self.storage.stored
+        return self.storage.loaded(_read(self.address(*indices, contiguous=False), kind, None))
+
+    def load(self, indices: Any, width: int | None, count: Any = None, fill: Any = 0) -> Value:
+        """Elements from ``indices`` along the last axis, at any alignment; one for no width.
+
+        ``count``: None, or how many are read; the other lanes are ``fill``.
+        """
+        kind = kind_of(self.storage.stored, width)
+        value = self.storage.loaded(_read(self.address(*indices), kind, count))
+        return value if count is None else select(_first(count, width), value, fill)
+
+    def store(self, indices: Any, value: Value, count: Any = None) -> None:
+        """Store lanes, rounded to the array's type, or the first ``count`` of them."""
+        if value.element == DOUBLE and self.element == FLOAT:
+            value = narrowed(value, FLOAT)
+        elif value.element == FLOAT and self.element == DOUBLE:
+            value = wide(value)
+        _write(self.storage.stored_from(value), self.address(*indices), count)
+
+    def fetch(self, *indices: Any) -> None:
+        """Ask for the cache line of an element, which need not exist."""
+        call("llvm.prefetch.p0", ir.VoidType(), self.address(*indices), *map(INT32, (0, 3, 1)))
 
 
-def _vector_pointer(
-    context: Any, builder: ir.IRBuilder, kind: Any, array: ir.Value, indices: ir.Value
-) -> tuple[ir.Value, ir.Type]:
-    stored = ir.VectorType(_STORAGE[kind.dtype][0], WIDTH)
-    address = _pointer(context, builder, kind, array, indices)
-    return builder.inttoptr(address, stored.as_pointer()), stored
+@seen(types.Array)
+def _array(kind: Any, value: ir.Value) -> Array:
+    proxy = cgutils.create_struct_proxy(kind)(context(), builder(), value)
+    shape, strides = (
+        [Value(n) for n in cgutils.unpack_tuple(builder(), axes)]
+        for axes in (proxy.shape, proxy.strides)
+    )
+    return Array(kind.dtype, proxy.data, shape, strides)
 
 
-def _first(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
+def _first(count: Value, width: int | None) -> Value:
     """The mask of the first ``count`` lanes."""
-    numbers = ir.Constant(ir.VectorType(INT64, WIDTH), list(range(WIDTH)))
-    return builder.icmp_signed("<", numbers, spread_value(builder, count))
+    numbers = Value(ir.Constant(ir.VectorType(INT32, width), list(range(width or 1))))
+    count = smaller(number(count, INT64), width or 1)  # which may not fit in 32 bits
+    return numbers < Value(builder().trunc(count.ir, INT32))
 
 
-def _move_part(
-    builder: ir.IRBuilder, source: ir.Value, target: ir.Value, stored: ir.Type, count: ir.Value
-) -> None:
-    """Copy the first ``count`` elements between two addresses of lanes narrower than 32 bits.
+def _masked() -> bool:
+    """Whether the CPU moves some lanes of a vector as fast as all of them."""
+    return "+avx512vl" in compiler.features()
 
-    One at a time: of masked operations on such elements, LLVM 22 turns a store of one lane of 16
-    bits into a store of 32, and AVX2 has none.
+
+def _move_part(source: ir.Value, target: ir.Value, kind: Any, count: Value) -> None:
+    """Copy the first ``count`` elements, fewer than the kind has, in pieces of 8, 4, 2 and 1.
+
+    A masked store of AVX2 takes AMD's processors 12 cycles or more, 19 ns for eight logits in rows
+    of 5, where this takes 12. Of masked operations on elements of 16 bits, LLVM 22 turns a store
+    of one lane into a store of 32 bits, and AVX2 has none.
     """
-    element = stored.element.as_pointer()
-    source = builder.bitcast(source, element)
-    target = builder.bitcast(target, element)
-    for index in range(WIDTH):
-        with builder.if_then(builder.icmp_signed(">", count, INT64(index))):
-            value = builder.load(builder.gep(source, [INT64(index)]), align=1)
-            builder.store(value, builder.gep(target, [INT64(index)]), align=1)
+    b, pointer = builder(), kind.element.as_pointer()
+    source, target = b.bitcast(source, pointer), b.bitcast(target, pointer)
+    size = kind.count // 2
+    while size:
+        with when((count & size) != 0):
+            at = (count & (-2 * size)).ir
+            piece = ir.VectorType(kind.element, size).as_pointer()
+            value = b.load(b.bitcast(b.gep(source, [at]), piece), align=1)
+            b.store(value, b.bitcast(b.gep(target, [at]), piece), align=1)
+        size //= 2
 
 
-def _read_part(
-    builder: ir.IRBuilder, pointer: ir.Value, stored: ir.Type, count: ir.Value
-) -> ir.Value:
-    """The first ``count`` lanes from memory, zero in the others; nothing else is read."""
-    zero = constant(stored, 0)
-    if stored.element in (FLOAT, DOUBLE):
-        name = f"llvm.masked.load.{suffix_of(stored)}.p0"
-        return call(builder, name, stored, pointer, INT32(1), _first(builder, count), zero)
-    slot = cgutils.alloca_once(builder, stored)
-    whole = builder.icmp_signed(">=", count, INT64(WIDTH))
-    with builder.if_else(whole) as (then, otherwise):
+def _read(pointer: ir.Value, kind: Any, count: Any) -> Value:
+    """Elements from memory; past ``count``, unless it is None, they are 0 and nothing is read."""
+    b = builder()
+    whole = b.bitcast(pointer, kind.as_pointer())
+    if count is None:
+        return Value(b.load(whole, align=1))
+    zero = ir.Constant(kind, None)
+    if kind.element in (FLOAT, DOUBLE):
+        name = f"llvm.masked.load.v{kind.count}{'f32' if kind.element == FLOAT else 'f64'}.p0"
+        return call(name, kind, pointer, INT32(1), _first(count, kind.count), zero)
+    slot = cgutils.alloca_once(b, kind)
+    with b.if_else((count >= kind.count).ir) as (then, otherwise):
         with then:
-            builder.store(builder.load(pointer, align=1), slot)
+            b.store(b.load(whole, align=1), slot)
         with otherwise:
-            builder.store(zero, slot)
-            _move_part(builder, pointer, slot, stored, count)
-    return builder.load(slot)
+            b.store(zero, slot)
+            _move_part(pointer, slot, kind, count)
+    return Value(b.load(slot))
 
 
-def _write_pieces(
-    builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, count: ir.Value
-) -> None:
-    """Fewer than eight lanes to memory, in pieces of 4, 2 and 1.
-
-    A masked store of AVX2 takes AMD's processors 12 cycles or more: 19 ns for eight logits in rows
-    of 5, where this takes 12; one of AVX-512 is like any other.
-    """
-    target = builder.bitcast(pointer, value.type.element.as_pointer())
-    for size in (4, 2, 1):
-        low = shuffled(builder, value, value, list(range(size)))
-        high = shuffled(builder, value, value, list(range(size, 2 * size)))
-        wanted = builder.icmp_unsigned("!=", builder.and_(count, INT64(size)), INT64(0))
-        with builder.if_then(wanted):
-            at = builder.gep(target, [builder.and_(count, INT64(8 - 2 * size))])
-            builder.store(low, builder.bitcast(at, low.type.as_pointer()), align=1)
-        value = builder.select(wanted, high, low)
-
-
-def _write_part(
-    builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, stored: ir.Type, count: ir.Value
-) -> None:
-    """The first ``count`` lanes to memory; nothing else is written."""
-    real = stored.element in (FLOAT, DOUBLE)
-    if real and stores_by_mask():
-        name = f"llvm.masked.store.{suffix_of(stored)}.p0"
-        mask = _first(builder, count)
-        call(builder, name, ir.VoidType(), value, pointer, INT32(1), mask)
-        return
-    whole = builder.icmp_signed(">=", count, INT64(WIDTH))
-    with builder.if_else(whole) as (then, otherwise):
-        with then:
-            builder.store(value, pointer, align=1)
-        with otherwise:
-            if real:
-                _write_pieces(builder, value, pointer, count)
-            else:
-                slot = cgutils.alloca_once(builder, stored)
-                builder.store(value, slot)
-                _move_part(builder, slot, pointer, stored, count)
+def _write(value: Value, pointer: ir.Value, count: Any) -> None:
+    """Lanes to memory; past ``count``, unless it is None, nothing is written."""
+    b, kind = builder(), value.ir.type
+    whole = b.bitcast(pointer, kind.as_pointer())
+    if count is None:
+        b.store(value.ir, whole, align=1)
+    elif kind.element in (FLOAT, DOUBLE) and _masked():
+        mask = _first(count, kind.count)
+        call("llvm.masked.store.{}.p0", ir.VoidType(), value, pointer, INT32(1), mask)
+    else:
+        with b.if_else((count >= kind.count).ir) as (then, otherwise):
+            with then:
+                b.store(value.ir, whole, align=1)
+            with otherwise:
+                slot = cgutils.alloca_once_value(b, value.ir)
+                _move_part(slot, pointer, kind, count)
 
 
-def _load(typing: Any, array: Any, indices: Any, width: int) -> Any:
-    element, lanes, after, _ = _STORAGE[array.dtype]
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        pointer = builder.inttoptr(address, ir.VectorType(element, width).as_pointer())
-        return after(builder, builder.load(pointer, align=1))
-
-    return Lanes(lanes.element, width), emit
+# --- scratch memory --------------------------------------------------------------------------
 
 
-@instruction_of_constants
-def lanes_like(typing: Any, array: Any, width: Any, x: Any) -> Any:
-    """``width`` lanes, of the type that the array's elements load as, that all hold ``x``."""
-    lanes = Lanes(_STORAGE[array.dtype][1].element, width.literal_value)
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        value = context.cast(builder, args[2], sig.args[2], lanes.element)
-        return spread_value(builder, value, lanes.width)
-
-    return signature(lanes, array, width, types.unliteral(x)), emit
+def _made(dtype: types.Type, data: ir.Value, lines: Any, columns: int) -> Array:
+    array = Array(dtype, data, [], [number(0, INT64)] * 2)
+    step = number(columns * array.itemsize, INT64)
+    return Array(dtype, data, [number(lines, INT64), number(columns, INT64)], [step, step])
 
 
-@instruction
-def load(typing: Any, array: Any, indices: Any) -> Any:
-    """``WIDTH`` elements from ``indices`` along the last axis, at any alignment."""
-    lanes, emit = _load(typing, array, indices, WIDTH)
-    return signature(lanes, array, indices), emit
+def scratch(dtype: types.Type, lines: int, columns: int) -> Array:
+    """An array (lines, columns) on the stack, whose content is undefined."""
+    stored = _STORAGE[dtype].stored
+    with builder().goto_entry_block():  # alloca_once would write zeros: 1.3 s of compiling
+        memory = builder().alloca(ir.ArrayType(stored, lines * columns))
+    memory.align = 64  # a cache line, so that no lanes lie across two
+    return _made(dtype, memory, lines, columns)
 
 
-@instruction_of_constants
-def load_wide(typing: Any, array: Any, indices: Any, width: Any) -> Any:
-    """As ``load``, of ``width`` elements, which is a constant."""
-    lanes, emit = _load(typing, array, indices, width.literal_value)
-    return signature(lanes, array, indices, width), emit
+def computed_in(array: Array) -> types.Type:
+    """The type in which an array's elements are computed."""
+    return types.float64 if array.element == DOUBLE else types.float32
 
 
-@instruction_of_constants
-def load_mask_wide(typing: Any, array: Any, indices: Any, width: Any) -> Any:
-    """``width`` booleans, a constant number, from ``indices`` along the last axis."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        stored = ir.VectorType(ir.IntType(8), width.literal_value)
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        value = builder.load(builder.inttoptr(address, stored.as_pointer()), align=1)
-        return builder.icmp_unsigned("!=", value, constant(stored, 0))
-
-    return signature(Lanes(types.boolean, width.literal_value), array, indices, width), emit
-
-
-@instruction
-def load_part(typing: Any, array: Any, indices: Any, count: Any, fill: Any) -> Any:
-    """As ``load``, with ``fill`` in the lanes from ``count`` on, where nothing is read."""
-    _, lanes, after, _ = _STORAGE[array.dtype]
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        pointer, stored = _vector_pointer(context, builder, sig.args[0], *args[:2])
-        value = after(builder, _read_part(builder, pointer, stored, args[2]))
-        element = context.get_value_type(lanes.element)
-        filler = args[3] if element == DOUBLE else builder.fptrunc(args[3], element)
-        return builder.select(_first(builder, args[2]), value, spread_value(builder, filler))
-
-    return signature(lanes, array, indices, types.int64, types.float64), emit
-
-
-@instruction
-def load_mask(typing: Any, array: Any, indices: Any, count: Any) -> Any:
-    """``count`` booleans from ``indices`` along the last axis; the other lanes are false."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        stored = ir.VectorType(ir.IntType(8), WIDTH)
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        pointer = builder.inttoptr(address, stored.as_pointer())
-        value = _read_part(builder, pointer, stored, args[2])
-        return builder.icmp_unsigned("!=", value, constant(stored, 0))
-
-    return signature(mask_lanes, array, indices, types.int64), emit
-
-
-@instruction_of_constants
-def scratch(typing: Any, element: Any, lines: Any, columns: Any) -> Any:
-    """An array (lines, columns) on the stack; its content is undefined.
-
-    ``element``: its type, or an array, for lanes as they are loaded from it. No allocation, and
-    nothing for Numba to count references of.
-    """
-    size = lines.literal_value, columns.literal_value
-    number = element.dtype
-    if isinstance(element, types.Array):
-        number = _STORAGE[number][1].element
-    kind = types.Array(types.unliteral(number), 2, "C")
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        stored = context.get_data_type(kind.dtype)
-        itemsize = context.get_abi_sizeof(stored)
-        memory = cgutils.alloca_once(builder, ir.ArrayType(stored, size[0] * size[1]))
-        memory.align = 64  # a cache line, so that no lanes lie across two
-        array = cgutils.create_struct_proxy(kind)(context, builder)
-        populate_array(
-            array,
-            data=builder.bitcast(memory, stored.as_pointer()),
-            shape=tuple(map(INT64, size)),
-            strides=(INT64(size[1] * itemsize), INT64(itemsize)),
-            itemsize=itemsize,
-            meminfo=None,
-        )
-        return array._getvalue()
-
-    return signature(kind, element, lines, columns), emit
-
-
-def _as_stored(builder: ir.IRBuilder, kind: Any, lanes: Any, value: ir.Value) -> ir.Value:
-    """Lanes, or a scalar spread, as elements of an array, rounded where they are wider."""
-    if not isinstance(lanes, Lanes):
-        lanes, value = Lanes(lanes), spread_value(builder, value)
-    if lanes.element == kind.dtype:
-        return value
-    if lanes.element == types.float32:
-        value = builder.fpext(value, vector(DOUBLE, value))
-    return _STORAGE[kind.dtype][3](builder, value)
-
-
-@instruction
-def store(typing: Any, array: Any, indices: Any, value: Any) -> Any:
-    """Lanes, rounded to the array's type, to ``indices`` along the last axis."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        stored = _as_stored(builder, array, value, args[2])
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        builder.store(stored, builder.inttoptr(address, stored.type.as_pointer()), align=1)
-        return context.get_dummy_value()
-
-    return signature(types.void, array, indices, value), emit
-
-
-@instruction
-def prefetch(typing: Any, array: Any, indices: Any) -> Any:
-    """Ask for the cache line of an element, which need not exist."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        pointer = builder.inttoptr(address, BYTE_POINTER)
-        kind = ir.FunctionType(ir.VoidType(), [BYTE_POINTER, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [pointer, INT32(0), INT32(3), INT32(1)])
-        return context.get_dummy_value()
-
-    return signature(types.void, array, indices), emit
-
-
-@instruction
-def store_part(typing: Any, array: Any, indices: Any, count: Any, value: Any) -> Any:
-    """As ``store``, of the first ``count`` lanes alone."""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        pointer, stored = _vector_pointer(context, builder, sig.args[0], *args[:2])
-        narrow = _as_stored(builder, array, value, args[3])
-        _write_part(builder, narrow, pointer, stored, args[2])
-        return context.get_dummy_value()
-
-    return signature(types.void, array, indices, types.int64, value), emit
-
-
-def _line(
-    context: Any, builder: ir.IRBuilder, kind: Any, array: ir.Value, number: ir.Value
-) -> ir.Value:
-    """The address of a line of a scratch array."""
-    pair = types.UniTuple(types.int64, 2)
-    indices = context.make_tuple(builder, pair, [number, INT64(0)])
-    return _pointer(context, builder, kind, array, indices)
-
-
-def _picked(
-    builder: ir.IRBuilder, sources: list[ir.Value], picks: list[tuple[int, int]]
-) -> ir.Value:
-    """Lanes of which each is picked from one of the sources: (which, index)."""
-    result = None
-    for which in sorted({source for source, _ in picks}):
-        order = [index if source == which else -1 for source, index in picks]
-        if result is None:
-            order = [max(index, 0) for index in order]
-            result = shuffled(builder, sources[which], sources[which], order)
-        else:
-            order = [lane if index < 0 else WIDTH + index for lane, index in enumerate(order)]
-            result = shuffled(builder, result, sources[which], order)
-    return result
-
-
-@instruction_of_constants
-def load_packed(typing: Any, array: Any, indices: Any, length: Any, target: Any, first: Any) -> Any:
-    """Eight rows that lie one behind the other, of a constant length, into lines of float64.
-
-    Line ``first`` + i holds element i of each.
-    """
-    element, _, after, _ = _STORAGE[array.dtype]
-    size = length.literal_value
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        pointer = builder.inttoptr(address, ir.VectorType(element, WIDTH).as_pointer())
-        sources = [
-            after(builder, builder.load(builder.gep(pointer, [INT64(k)]), align=1))
-            for k in range(size)
-        ]
-        for i in range(size):
-            column = _picked(builder, sources, [divmod(r * size + i, WIDTH) for r in range(WIDTH)])
-            if column.type.element == FLOAT:
-                column = builder.fpext(column, ir.VectorType(DOUBLE, WIDTH))
-            number = builder.add(args[4], INT64(i))
-            line = _line(context, builder, sig.args[3], args[3], number)
-            builder.store(column, builder.inttoptr(line, column.type.as_pointer()), align=1)
-        return context.get_dummy_value()
-
-    return signature(types.void, array, indices, length, target, types.int64), emit
-
-
-@instruction_of_constants
-def store_packed(
-    typing: Any, array: Any, indices: Any, length: Any, source: Any, first: Any
-) -> Any:
-    """The other way, from lines of float64."""
-    size = length.literal_value
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        columns = []
-        for i in range(size):
-            number = builder.add(args[4], INT64(i))
-            line = _line(context, builder, sig.args[3], args[3], number)
-            column = builder.load(
-                builder.inttoptr(line, ir.VectorType(DOUBLE, WIDTH).as_pointer()), align=1
-            )
-            # float32 is moved as such; 16-bit results are rounded once only, at the end
-            narrow = array.dtype == types.float32
-            columns.append(double_to_float(builder, column) if narrow else column)
-        address = _pointer(context, builder, sig.args[0], *args[:2])
-        for k in range(size):
-            places = [divmod(WIDTH * k + lane, size) for lane in range(WIDTH)]
-            value = _picked(builder, columns, [(column, row) for row, column in places])
-            if array.dtype != types.float32:
-                value = _STORAGE[array.dtype][3](builder, value)
-            target = builder.inttoptr(address, value.type.as_pointer())
-            builder.store(value, builder.gep(target, [INT64(k)]), align=1)
-        return context.get_dummy_value()
-
-    return signature(types.void, array, indices, length, source, types.int64), emit
-
-
-@instruction
-def part_of(typing: Any, memory: Any, slot: Any) -> Any:
-    """The array (lines, WIDTH) of a thread's slot in scratch memory (slots, lines, WIDTH).
+def part_of(memory: Array, slot: Value, dtype: types.Type, columns: int) -> Array:
+    """A thread's slot of scratch memory (slots, bytes), as an array (lines, columns).
 
     For what is too large for the stacks of threads, which on some systems are half a megabyte.
     """
-    kind = types.Array(memory.dtype, 2, "C")
+    return _made(dtype, memory.address(slot, 0), 0, columns)
 
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-        whole = cgutils.create_struct_proxy(memory)(context, builder, args[0])
-        _, lines, width = cgutils.unpack_tuple(builder, whole.shape)
-        first = builder.mul(builder.mul(args[1], lines), width)
-        array = cgutils.create_struct_proxy(kind)(context, builder)
-        populate_array(
-            array,
-            data=builder.gep(whole.data, [first]),
-            shape=(lines, width),
-            strides=(INT64(WIDTH * itemsize), INT64(itemsize)),
-            itemsize=itemsize,
-            meminfo=None,
-        )
-        return array._getvalue()
 
-    return signature(kind, memory, types.int64), emit
+# --- squares that are transposed ------------------------------------------------------------------
+
+
+def _crossed(values: list[Value]) -> list[Value]:
+    """Squares of lanes transposed, as many as lie side by side in the values."""
+    values, step, size, width = list(values), 1, len(values), values[0].width or 1
+    # Squares of one, two and four elements change places across the diagonal.
+    while step < size:
+        low = [n if n & step == 0 else n - step + width for n in range(width)]
+        high = [n + step if n & step == 0 else n + width for n in range(width)]
+        for k in (n for n in range(size) if n & step == 0):
+            pair = values[k], values[k + step]
+            values[k], values[k + step] = shuffled(*pair, low), shuffled(*pair, high)
+        step *= 2
+    return values
+
+
+def columns_of(rows: list[Value]) -> list[Value]:
+    """Rows of a few lanes as columns, each of as many lanes as there are rows."""
+    size = rows[0].width or 1
+    return _crossed([joined(rows[first::size]) for first in range(size)])
+
+
+def rows_of(columns: list[Value]) -> list[Value]:
+    """Columns as rows again, each of as many lanes as there are columns."""
+    size, crossed = len(columns), _crossed(columns)
+    return [part(crossed[k % size], k // size * size, size) for k in range(columns[0].width or 1)]

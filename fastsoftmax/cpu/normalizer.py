@@ -1,259 +1,265 @@
 """The normalizer of a row: (shift, total), how it is gathered and used.
 
-shift is the largest logit and total the sum of exp((x - shift) / temperature), carried as
-``ones + high + low`` and scaled as the exponentials are. ``ones`` are the terms that are exactly
-1, where log(total) is wanted: it needs total - 1, which is all that [40, 0] leaves behind in
-float64. The others' sum has two parts, because ten million float64 must not drift.
+shift is a power of two, that of the row's largest term, so that taking it off is exact; total is
+the sum of the terms as counts of fixed grids' steps (arithmetic.py). Logarithms need what is next
+to 1 in a total of almost 1, all that [40, 0] leaves behind. For them one of the largest terms is
+kept apart: no logit counts as more than the second largest, whose power is the shift, and one such
+term is taken from the total.
 
-Everything works on scalars (a row against its one shift) and on lanes (eight columns against
-their eight shifts). The reciprocal's ``inverse_error`` says which arithmetic is meant: None
-means float64 arithmetic for a narrower type, a number means float64 with its rounding errors.
+Everything here works on lanes: a row's numbers spread, or those of rows side by side.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import NamedTuple
 
-from numba import types
+from llvmlite import ir
 
-from fastsoftmax.cpu.exponential import (
-    SCALE_EXPONENT,
+from fastsoftmax.cpu.arithmetic import (
+    Constants,
+    Pair,
+    Sums,
+    Term,
+    add_term,
+    counts_of,
+    exponential,
     logarithm,
+    shift_of,
+    total_of,
     two_sum,
 )
-from fastsoftmax.cpu.jit import chosen, inlined
-from fastsoftmax.cpu.lanes import fma, from_bits, lane, rotated, select, wide
+from fastsoftmax.cpu.lanes import (
+    DOUBLE,
+    FLOAT,
+    Value,
+    bits_of,
+    fma,
+    from_bits,
+    larger,
+    like,
+    narrowed,
+    select,
+    smaller,
+    wide,
+)
 
-INFINITY = float("inf")
-_NAN = float("nan")
-_LARGEST = 1.7976931348623157e308
-
-
-@chosen
-def reciprocal(array: Any, temperature: Any) -> Any:
-    """What a difference of logits is multiplied by to divide it by the temperature."""
-
-    def narrow(array: Any, temperature: Any) -> Any:
-        return 1.0 / temperature, None
-
-    def double(array: Any, temperature: Any) -> Any:
-        # Differences are taken of halves, which cannot overflow: hence 2 / temperature.
-        inverse = 2.0 / temperature
-        return inverse, fma(-inverse, temperature, 2.0) * (inverse * 0.5)
-
-    return double if array.dtype == types.float64 else narrow
+INFINITY = math.inf
+NAN = math.nan
+# Differences beyond are infinite, or next to it: then there is no rest.
+_LARGEST = {FLOAT: 3e38, DOUBLE: 1.7e308}
 
 
-@chosen
-def distance(x: Any, shift: Any, inverse: Any, inverse_error: Any) -> Any:
-    """(x - shift) / temperature, and what its rounding left out.
+class Times(NamedTuple):
+    """What differences are multiplied by to be divided by a temperature.
 
-    The subtraction alone would cost 40 ULP of the exponential at -40. For narrower types, whose
-    difference float64 holds well enough, it is x - shift: what uses it divides as it goes.
+    Its own power of two, taken off first, and what is left of its inverse, 1 to 2, in two parts:
+    a product overflows where the quotient does.
     """
 
-    def narrow(x: Any, shift: Any, inverse: Any, inverse_error: Any) -> Any:
-        return wide(x) - shift, None
+    inverse: Value
+    rest: Value
+    scale: Value
+    # Halves cannot overflow when they are subtracted. Below 1 the quotient would overflow, too, and
+    # halves of subnormal numbers are rounded.
+    half: Value
 
-    def double(x: Any, shift: Any, inverse: Any, inverse_error: Any) -> Any:
-        a = x * 0.5
-        b = shift * 0.5
-        difference = a - b
-        shifted = difference - a
-        error = (a - (difference - shifted)) - (b + shifted)
-        t = difference * inverse
-        rest = fma(difference, inverse, -t) + fma(difference, inverse_error, error * inverse)
-        return t, select(t < -_LARGEST, 0.0, rest)
-
-    return narrow if inverse_error is types.none else double
+    @property
+    def one(self) -> Value:
+        """Whether the temperature is 1."""
+        return (self.inverse == 2.0) & (self.rest == 0.0) & (self.scale * self.half == 0.5)
 
 
-@inlined
-def anchor(shift: Any) -> Any:
-    """The shift itself, or 0 where it is infinite: then x - shift is no NaN for finite x."""
-    return select(shift < INFINITY, select(shift > -INFINITY, shift, 0.0), 0.0)
+class Row(NamedTuple):
+    """What a row's terms are computed with."""
+
+    off: Value  # what is taken off each logit, exactly
+    lowest: Value  # below it a difference is as good as nothing
+    shift: Value  # see `shift_of`
+    top: Value  # the largest logit
+    second: Value | None  # the second largest, where one of the largest terms is apart
+    times: Times | None
 
 
-@inlined
-def unit_exponent(weight: Any, inverse_error: Any) -> Any:
-    """log2 of what a total of 1 is carried as. Weights may be huge: theirs is not scaled."""
-    if weight is not None or inverse_error is None:
-        return 0
+def in_two(pair: Pair, element: ir.Type) -> Pair:
+    """A pair of float64 as one of another element."""
+    high = narrowed(pair.value, element)
+    left = pair.value - wide(high)
+    return Pair(high, narrowed(select(left == left, left, 0.0) + pair.rest, element))
+
+
+def times_of(temperature: Value, element: ir.Type) -> Times:
+    """What divides by temperatures of float64, from 2**-1000 to 2**900."""
+    power = from_bits((2046 << 52) - (bits_of(temperature) & 0x7FF0000000000000))
+    if element == FLOAT:
+        power = smaller(larger(power, 2.0**-126), 2.0**126)
+    divisor = temperature * power
+    inverse = 2.0 / divisor
+    rest = fma(-inverse, divisor, 2.0) * (inverse * 0.5)
+    # What divides float32 by less than 2**-251 is as good as infinite.
+    small = inverse < 2.0**126 if element == FLOAT else inverse == inverse
+    pair = Pair(select(small, inverse, 2.0**126), select(small, rest, 0.0))
+    half = select(temperature < 1.0, like(1.0, power), 0.5)
+    scale = power * 0.5 / half
+    return Times(*in_two(pair, element), *(narrowed(v, element) for v in (scale, half)))
+
+
+def difference(x: Value, base: Value, times: Times | None) -> Pair:
+    """(x - base) / temperature."""
+    if times is None:
+        t = x - base
+        shifted = t - x
+        rest = (x - (t - shifted)) - (base + shifted)
     else:
-        return SCALE_EXPONENT
+        a, b = x * times.half, base * times.half
+        d = a - b
+        shifted = d - a
+        error = ((a - (d - shifted)) - (b + shifted)) * times.scale
+        d = d * times.scale
+        t = d * times.inverse
+        rest = fma(d, times.inverse, -t) + fma(d, times.rest, error * times.inverse)
+    return Pair(t, select(t > -_LARGEST[t.element], rest, 0.0))
 
 
-@chosen
-def is_one(t: Any, apart: Any) -> Any:
-    """Which exponentials are exactly 1, where these are wanted apart; else None."""
-    if apart is types.none:
-        return lambda t, apart: None
-    return lambda t, apart: t == 0.0
+def _scaled(x: Value, off: Value, times: Times | None) -> tuple[Value, Value | None]:
+    """(x - off) / temperature; without a temperature x - off is exact, or far too low to count."""
+    return (x - off, None) if times is None else difference(x, off, times)
 
 
-@inlined
-def add_term(sums: Any, e: Any, e_error: Any, one: Any, weight: Any, inverse_error: Any) -> Any:
-    """Sums (ones, high, low) with one more exponential in them.
+def row_of(top: Value, second: Value | None, times: Times | None, c: Constants) -> Row:
+    """What the terms of a row are computed with, from its largest logits."""
+    z, _ = _scaled(top, like(0.0, top), times)
+    far = select((z > c.far) | (z < -c.far), top, 0.0)
+    off = select(z == z, far, top)
+    z = _shifted(top, second, off, times, c)
+    return Row(off, z - c.reach, shift_of(z, c), top, second, times)
 
-    ``one`` says which are exactly 1; None: not wanted apart. Only float64 needs ``low``, what
-    its additions left out.
+
+def _shifted(
+    top: Value, second: Value | None, off: Value, times: Times | None, c: Constants
+) -> Value:
+    """What the shift is the power of: the largest logit or the second, if that is high enough."""
+    z, _ = _scaled(top, off, times)
+    if second is None:
+        return z
+    lower, _ = _scaled(second, off, times)
+    least = z - c.reach * 2.0
+    return select(lower > least, lower, least)
+
+
+def term_of(x: Value, row: Row, c: Constants) -> Term:
+    """A logit's exponential over the shift; of all above the second largest, that one's."""
+    if row.second is not None:
+        x = smaller(row.second, x)  # NaN stays
+    z, rest = _scaled(x, row.off, row.times)
+    below = row.lowest > z  # not NaN
+    if rest is not None:
+        rest = select(below, 0.0, rest)
+    return exponential(select(below, row.lowest, z), rest, row.shift, c)
+
+
+# --- what is made of totals ----------------------------------------------------------------------
+
+
+class Total(NamedTuple):
+    """What was counted of rows on so many grids, and NaN where a row holds NaN, else 0."""
+
+    counts: list[Value]
+    invalid: Value
+    grids: int
+
+
+def reciprocal(total: Total, row: Row, c: Constants) -> Pair:
+    """1 / total; NaN where the row holds an infinity, or nothing else."""
+    high, low = total_of(total.counts, c)
+    a = 1.0 / high
+    top = wide(row.top)
+    value = select(top - top == 0.0, a + total.invalid, NAN)
+    return Pair(value, a * (fma(-a, high, 1.0) - a * low))
+
+
+def _power(n: Value) -> Value:
+    """2**n of float64 integers."""
+    return from_bits(bits_of(n + (1.5 * 2.0**52 + 1023)) << 52)
+
+
+def log_total(total: Total, row: Row, c: Constants) -> Pair:
+    """log(total) where the largest term is 1: what is next to 1 is never added to it."""
+    assert row.second is not None
+    none = Sums.none(row.top.element, row.top.width, total.grids)
+    once = counts_of(add_term(none, term_of(row.second, row, c), c), 1, c)
+    counts = [count - one for count, one in zip(total.counts, once, strict=True)]
+    # The largest term over its own power, and how far from that the shift is.
+    z, rest = _scaled(row.top, row.off, row.times)
+    largest = exponential(z, rest, shift_of(z, c), c)
+    away = _shifted(row.top, row.second, row.off, row.times, c)
+    n = wide(fma(away, c.to_power, c.to_integer) - fma(z, c.to_power, c.to_integer))
+    unscale = wide(c.unscale)
+    f, f_low = two_sum(wide(largest.h) * unscale, wide(largest.lo) * unscale)
+    high, low = total_of(counts, c)
+    others = high / f
+    others_low = (fma(-others, f, high) + (low - others * f_low)) / f
+    # in two factors: the product may be subnormal
+    n = select(n > -1200.0, n, -1200.0)
+    first = select(n > -600.0, n, -600.0)
+    a, b = _power(first), _power(n - first)
+    others, others_low = others * a * b, others_low * a * b
+
+    high, low = two_sum(like(1.0, others), others)
+    value, rest = logarithm(high, low + others_low)
+    alone = others < 2.0**-30
+    value = select(alone, others, value)
+    rest = select(alone, fma(others * -0.5, others, others_low), rest)
+    return Pair(select(wide(row.top) < INFINITY, value, 0.0) + total.invalid, rest)
+
+
+def logsumexp(total: Total, row: Row, c: Constants) -> Pair:
+    """The largest logit + log(total), however much of it cancels."""
+    return _beside_top(log_total(total, row, c), total, row)
+
+
+def _beside_top(log: Pair, total: Total, row: Row) -> Pair:
+    top = wide(row.top)
+    value, error = two_sum(top, log.value)
+    value, rest = two_sum(value, error + log.rest)
+    bounded = top - top == 0.0
+    return Pair(select(bounded, value, top + total.invalid), select(bounded, rest, 0.0))
+
+
+def log_normalizer(total: Total, row: Row, c: Constants) -> Pair:
+    """What `log_probability` takes off: the logarithm of the row's sum.
+
+    With a temperature relative to the largest logit, which divided would no longer be exact; but
+    a temperature of 1 has the bits of none.
     """
-    ones, high, low = sums
-    if inverse_error is None:
-        term = e if weight is None else weight * e
-        if one is None:
-            return ones, high + term, low
-        else:
-            # sums that are kept, not terms that are 0: with AVX-512 that is part of the addition
-            return select(one, ones + term, ones), select(one, high, high + term), low
-    else:
-        if weight is None:
-            term, rest = e, e_error
-        else:
-            e = e * 2.0**-SCALE_EXPONENT
-            term = weight * e
-            rest = fma(weight, e, -term) + weight * (e_error * 2.0**-SCALE_EXPONENT)
-        if one is None:
-            total, error = two_sum(high, term)
-            return ones, total, low + (error + rest)
-        else:
-            # the rest of an exponential that is exactly 1 is 0
-            total, error = two_sum(high, select(one, 0.0, term))
-            return ones + select(one, term, 0.0), total, low + (error + rest)
+    log = log_total(total, row, c)
+    whole = _beside_top(log, total, row)
+    if row.times is None:
+        return whole
+    plain = wide(_base(row)) == 0.0
+    return Pair(*(select(plain, a, b) for a, b in zip(whole, log, strict=True)))
 
 
-@inlined
-def add_sums(a: Any, b: Any, inverse_error: Any) -> Any:
-    """Two sums as one."""
-    if inverse_error is None:
-        return a[0] + b[0], a[1] + b[1], a[2]
-    else:
-        total, error = two_sum(a[1], b[1])
-        return a[0] + b[0], total, (a[2] + b[2]) + error
+def _base(row: Row) -> Value:
+    """What logits are taken relative to where temperatures are given: 0 at a temperature of 1."""
+    assert row.times is not None
+    return select(row.times.one, 0.0, row.top)
 
 
-@inlined
-def add_normal(a: Any, b: Any, inverse_error: Any) -> Any:
-    """Two sums as one total, whose ``low`` is what ``high`` left out."""
-    ones, high, low = add_sums(a, b, inverse_error)
-    if inverse_error is None:
-        return ones, high, low
-    else:
-        high, low = _normal(high, low)
-        return ones, high, low
+# --- results ------------------------------------------------------------------------------------
 
 
-@inlined
-def _halves(sums: Any, half: int) -> Any:
-    return rotated(sums[0], half), rotated(sums[1], half), rotated(sums[2], half)
+def probability(e: Value, row: Row, a: Pair, c: Constants) -> Value:
+    """An exponential over the total. The scale is taken off last: e * a.rest may be subnormal."""
+    return fma(e, a.value, e * a.rest) * c.unscale
 
 
-@inlined
-def total_of_lanes(sums: Any, inverse_error: Any) -> Any:
-    """The eight sums of lanes as one total (ones, high, low), always in the order of a tree."""
-    sums = add_sums(sums, _halves(sums, 4), inverse_error)
-    sums = add_sums(sums, _halves(sums, 2), inverse_error)
-    ones, high, low = add_normal(sums, _halves(sums, 1), inverse_error)
-    return lane(ones, 0), lane(high, 0), lane(low, 0)
+def log_probability(x: Value, row: Row, a: Pair, c: Constants) -> Value:
+    """The logit less the logarithm of the row's sum, `log_normalizer`.
 
-
-@inlined
-def _normal(high: Any, low: Any) -> Any:
-    """The same sum, ``low`` being what ``high`` left out; where weights cancel it is all."""
-    total, rest = two_sum(high, finite_rest(high, low))
-    return total, finite_rest(total, rest)
-
-
-@inlined
-def in_two_parts(total: Any) -> Any:
-    """A total (ones, high, low) in two parts."""
-    ones, high, low = total
-    value, error = two_sum(ones, high)
-    return value, finite_rest(value, error + low)
-
-
-@inlined
-def logarithm_of(total: Any, scale: Any) -> Any:
-    """log(total / 2**scale) as a rounded value and the rest.
-
-    Where one term is 1 and the others are next to nothing, they are never added to it: that would
-    round log(1 + 2**-52.7) four times more, 1.15 ULP in all instead of 0.75.
+    The rest is small beside a first difference that is rounded; next to 0 that is exact.
     """
-    ones, high, low = total
-    value, rest = logarithm(*in_two_parts(total), scale)
-    one, unit = from_bits((1023 + scale) << 52), from_bits((1023 - scale) << 52)
-    others, left = high * unit, low * unit
-    alone = select(ones == one, others, 1.0) < 2.0**-30
-    return select(alone, others, value), select(alone, fma(others * -0.5, others, left), rest)
-
-
-@inlined
-def finite_rest(high: Any, low: Any) -> Any:
-    """The rest of a total; an infinite one has none."""
-    return select(high < INFINITY, select(high > -INFINITY, low, 0.0), 0.0)
-
-
-@inlined
-def infinite_term(x: Any, weight: Any) -> Any:
-    """What a logit adds to the total of a block whose shift is infinite: inf, NaN or nothing."""
-    value = wide(x)
-    term = select(value == INFINITY, INFINITY, select(value == value, 0.0, _NAN))
-    if weight is None:
-        return term
-    else:
-        return select(weight == 0.0, 0.0, term * weight)
-
-
-@chosen
-def reciprocal_total(total: Any, inverse_error: Any) -> Any:
-    """1 / total, unscaled, in one or two numbers; NaN where it is 0, infinite or NaN."""
-
-    def narrow(total: Any, inverse_error: Any) -> Any:
-        c = 1.0 / total[1]
-        return select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN), 0.0
-
-    def double(total: Any, inverse_error: Any) -> Any:
-        high, low = total[1] * 2.0**-SCALE_EXPONENT, total[2] * 2.0**-SCALE_EXPONENT
-        c = 1.0 / high
-        c_low = c * (fma(-c, high, 1.0) - c * low)
-        return select(c > 0.0, select(c < INFINITY, c, _NAN), _NAN), c_low
-
-    return narrow if inverse_error is types.none else double
-
-
-@inlined
-def probability(e: Any, c: Any, c_low: Any, inverse_error: Any) -> Any:
-    """An exponential times 1 / total."""
-    if inverse_error is None:
-        return e * c
-    else:
-        # The scale is taken off last, exactly, or with the one rounding of a subnormal result.
-        # Were it in c, e * c_low would be subnormal for results just above that range, and
-        # 0.5 ULP off.
-        return fma(fma(e, c, e * c_low), 2.0**-SCALE_EXPONENT, 0.0)
-
-
-@chosen
-def wants_ones(weight: Any) -> Any:
-    """Whether the terms that are 1 are summed apart for a logarithm: not where terms cancel."""
-    if weight is types.none:
-        return lambda weight: True
-    return lambda weight: None
-
-
-@inlined
-def log_probability(t: Any, t_error: Any, inverse: Any, log_total: Any, error: Any) -> Any:
-    """t - log(total); neither is positive once negated, so nothing cancels."""
-    if t_error is None:
-        return fma(t, inverse, -log_total)
-    else:
-        return t - (log_total + (error - t_error))
-
-
-@inlined
-def logsumexp_of(shift: Any, total: Any, scale: Any) -> Any:
-    """shift + log(total / 2**scale), rounded once however much of it cancels."""
-    log_total, log_total_error = logarithm_of(total, scale)
-    value, error = two_sum(shift, log_total)
-    exact = value + (error + log_total_error)
-    return select(value < INFINITY, select(value > -INFINITY, exact, value), value)
+    if row.times is None:
+        return (x - a.value) - a.rest
+    t, rest = difference(x, _base(row), row.times)
+    return (t - a.value) - (a.rest - rest)

@@ -1,12 +1,13 @@
 """Which kernel computes a batch, serial or parallel; every threshold, with its measurement.
 
-Two dimensions mean contiguous rows (rows.py), three mean columns (columns.py). Small work stays on
-the calling thread, which keeps Python's lock; larger work is shared (threads.py).
+Two dimensions mean contiguous rows, three mean columns. Small work stays on the calling thread,
+which keeps Python's lock; larger work is shared (threads.py).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,17 +16,9 @@ import numpy as np
 from numba import types
 
 from fastsoftmax.cpu import compiler, source, threads
+from fastsoftmax.cpu.formulas import FORMULAS, Formula
 from fastsoftmax.cpu.launch import Entry, caller, compiled
-from fastsoftmax.cpu.sizes import (
-    BLOCK,
-    PACKED,
-    SHORT,
-    SHORT_DOUBLE,
-    WIDTH,
-    cuts_of,
-    panel_width,
-    scratch_lines,
-)
+from fastsoftmax.cpu.sizes import BLOCK, PACKED, PANEL_LINES, SHORT, VECTOR, cuts_of, vectors
 
 Array = np.ndarray[Any, Any]
 
@@ -45,56 +38,41 @@ PACKED_FROM = 1 << 20
 AT_ONCE = 1 << 25
 
 
-def normalized(function: str, x: Array, out: Array, temperature: Array, mask: Array | None) -> None:
-    """softmax or log_softmax, by name, of x into out; see rows.py and columns.py."""
+def compute(
+    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None
+) -> None:
+    """What a formula makes of x into out; see along.py and across.py for the arguments."""
     arguments = x, out, temperature, mask
     if _shared(x):
-        kept, apart = (out, None) if function == "softmax" else (None, True)
-        notes = _reduced(x, kept, temperature, mask, None, apart)
-        _run(f"{function}_cuts", (*arguments, notes), len(notes), x.size)
+        _run_shared(formula, *arguments)
         return
-    packed = _packed_rows(function, *arguments)
+    packed = _packed_rows(*arguments)
     if packed:
-        _run(f"softmax_packed_{x.shape[1]}", arguments, packed // WIDTH)
-        arguments = x[packed:], out[packed:], temperature[packed:], mask
-    _run(f"{function}_{_kind_of_rows(x)}", arguments, _items(arguments[0].shape))
+        _run(f"{formula.name}_packed_{x.shape[1]}", arguments, packed // _together(x))
+        arguments = x[packed:], out[packed:], temperature, mask
+    _run(f"{formula.name}_{_kind_of_rows(x)}", arguments, _items(arguments[0]))
 
 
-def small(
-    function: str, x: Array, out: Array, temperature: Array
-) -> Callable[[Array, Array], None]:
-    """What computes softmax or log_softmax of arrays like x into ones like out.
+def small(formula: Formula, x: Array, out: Array) -> Callable[[Array, Array], None]:
+    """What computes a formula of arrays like x into ones like out.
 
     Everything is decided: arrays of this size are never shared among threads.
     """
-    count = _items(x.shape)
-    arguments = x, out, temperature, None, *_memory(x, 1)
-    call, address = _variant(f"{function}_{_kind_of_rows(x)}", _kinds_of(arguments), True)
-    rows = x.ndim == 2
+    count = _items(x)
+    arguments = x, out, None, None, *_memory(x, 1)
+    call, address = _variant(f"{formula.name}_{_kind_of_rows(x)}", _kinds_of(arguments), True)
+    without = len(arguments) == 4
 
     def run(x: Array, out: Array) -> None:
-        memory = () if rows else _memory(x, 1)
-        call((x, out, temperature, None, *memory), address, 0, count)
+        memory = () if without else _memory(x, 1)
+        call((x, out, None, None, *memory), address, 0, count)
 
     return run
 
 
-def logsumexp(
-    x: Array, out: Array, sign: Array | None, mask: Array | None, weight: Array | None
-) -> None:
-    """log|sum(weight * exp(x))| of x into out, and the sum's sign where there are weights."""
-    if _shared(x):
-        temperature = np.ndarray((len(x),), np.float64, np.ones(1), strides=(0,))
-        apart = True if weight is None else None
-        notes = _reduced(x, None, temperature, mask, weight, apart)
-        _run("logsumexp_cuts", (x, out, sign, weight, notes), len(x), 0)
-        return
-    kind = _kind_of_rows(x)
-    if kind == "short" and weight is None:
-        _run("logsumexp_short", (x, out, mask), len(x))
-    else:
-        kind = "rows" if kind == "short" else kind
-        _run(f"logsumexp_{kind}", (x, out, sign, mask, weight), _items(x.shape))
+def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
+    """log|sum(weight * exp(x))| of rows of x into out, and the sum's sign."""
+    _run("weighted", (x, out, sign, weight), len(x))
 
 
 def _kind_of_rows(x: Array) -> str:
@@ -104,15 +82,22 @@ def _kind_of_rows(x: Array) -> str:
         return "columns" if length <= BLOCK else "long_columns"
     if length > BLOCK:
         return "long"
-    return "rows" if length > (SHORT_DOUBLE if x.itemsize == 8 else SHORT) else "short"
+    return "rows" if length > SHORT[_computed_size(x)] else "short"
 
 
-def _items(shape: tuple[int, ...]) -> int:
+def _computed_size(x: Array) -> int:
+    """Bytes of the type in which an array's elements are computed."""
+    return max(x.itemsize, 4)
+
+
+def _together(x: Array) -> int:
+    """Rows or columns that are computed side by side."""
+    return VECTOR * vectors() // _computed_size(x)
+
+
+def _items(x: Array) -> int:
     """How many items a kernel does: rows, or panels of columns."""
-    if len(shape) == 2:
-        return shape[0]
-    outer, length, inner = shape
-    return outer * -(-inner // panel_width(length))
+    return len(x) if x.ndim == 2 else len(x) * -(-x.shape[2] // _together(x))
 
 
 def _memory(x: Array, several: int) -> tuple[Array, ...]:
@@ -120,29 +105,26 @@ def _memory(x: Array, several: int) -> tuple[Array, ...]:
 
     Where there is none, this is a MemoryError, and nothing has been written yet.
     """
-    if x.ndim == 2:
+    if x.ndim == 2 or x.shape[1] > BLOCK:
         return ()
-    lines = scratch_lines(x.shape[1])
-    memory = np.empty(several * lines * WIDTH + 7)
-    start = -memory.ctypes.data % 64 // 8
-    return (memory[start : memory.size - 7 + start].reshape(several, lines, WIDTH),)
+    each = x.shape[1] * VECTOR * (vectors() if x.shape[1] <= PANEL_LINES else 1)
+    memory = np.empty(several * each + VECTOR, np.uint8)
+    start = -memory.ctypes.data % VECTOR
+    return (memory[start : start + several * each].reshape(several, each),)
 
 
-def _packed_rows(
-    function: str, x: Array, out: Array, temperature: Array, mask: Array | None
-) -> int:
+def _packed_rows(x: Array, out: Array, temperature: Array | None, mask: Array | None) -> int:
     """How many rows can be done by a kernel for rows of exactly this length."""
-    count, length = x.shape[:2]
     fits = (
-        function == "softmax"
-        and x.ndim == 2
-        and length in PACKED
+        x.ndim == 2
+        and x.shape[1] in PACKED
         and x.size >= PACKED_FROM
         and mask is None
-        and x.strides[0] == out.strides[0] == length * x.itemsize
-        and temperature.strides[0] == 0
+        and temperature is None
+        and x.strides[0] == x.shape[1] * x.itemsize
+        and (out.ndim == 1 or out.strides[0] == x.strides[0])
     )
-    return count // WIDTH * WIDTH if fits else 0
+    return len(x) // _together(x) * _together(x) if fits else 0
 
 
 def _shared(x: Array) -> bool:
@@ -154,16 +136,17 @@ def _shared(x: Array) -> bool:
     return length > AT_ONCE or (several > 1 and count < 4 * several)
 
 
-def _reduced(
-    x: Array, kept: Array | None, temperature: Array, mask: Array | None, weight: Array | None,
-    apart: Any,
-) -> Array:  # fmt: skip
-    """What is noted of all cuts of rows that threads share; see long.py."""
-    count, length = x.shape
-    notes = np.empty((count * cuts_of(length), 4))
-    _run("maxima_of_cuts", (x, mask, weight, notes), len(notes), x.size)
-    _run("totals_of_cuts", (x, kept, temperature, mask, weight, apart, notes), len(notes), x.size)
-    return notes
+def _run_shared(
+    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None
+) -> None:
+    """All cuts' maxima, then all cuts' counts, then all results; see cuts.py."""
+    cuts = len(x) * cuts_of(x.shape[1])
+    noted = np.empty((6, cuts)), np.empty((4, cuts), np.int64)
+    arguments = x, out, temperature, mask, *noted
+    for kind, items in (
+        ("maxima", cuts), ("counts", cuts), ("cuts", cuts if formula.mapped else len(x))
+    ):  # fmt: skip
+        _run(f"{formula.name}_{kind}", arguments, items)
 
 
 def _threads(size: int, count: int) -> int:
@@ -173,11 +156,11 @@ def _threads(size: int, count: int) -> int:
     return min(threads.number(), count)
 
 
-def _run(name: str, arguments: tuple[Any, ...], count: int, size: int | None = None) -> None:
-    """Have a kernel do all its ``count`` items, which have ``size`` logits together."""
+def _run(name: str, arguments: tuple[Any, ...], count: int) -> None:
+    """Have a kernel do all its ``count`` items."""
     if count == 0:
         return
-    size = arguments[0].size if size is None else size
+    size = arguments[0].size
     several = _threads(size, count)
     arguments = (*arguments, *_memory(arguments[0], several))
     alone = size < PARALLEL_FROM
@@ -191,11 +174,9 @@ def _run(name: str, arguments: tuple[Any, ...], count: int, size: int | None = N
         threads.run(call, arguments, address, first, last, min(several, last - first))
 
 
-def _kind_of(argument: Any) -> tuple[str, int] | bool | None:
+def _kind_of(argument: Array | None) -> tuple[str, int] | None:
     """What decides which code takes an argument."""
-    if argument is None or argument is True:
-        return argument
-    return argument.dtype.char, argument.ndim
+    return None if argument is None else (argument.dtype.char, argument.ndim)
 
 
 def _kinds_of(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -205,8 +186,6 @@ def _kinds_of(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 def _type_of(kind: Any) -> types.Type:
     if kind is None:
         return types.none
-    if kind is True:
-        return types.boolean
     # Any strides: one compiled variant serves them all (the kernels look at strides alone).
     return types.Array(numba.from_dtype(np.dtype(kind[0])), kind[1], "A")
 
@@ -224,9 +203,9 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import columns, jit, long, rows, short  # noqa: F401
+    from fastsoftmax.cpu import across, batch, cuts, weighted  # noqa: F401
 
-    return jit.KERNELS
+    return batch.KERNELS
 
 
 @functools.cache
@@ -250,45 +229,31 @@ def all_variants() -> list[Variant]:
 
 def common_variants() -> list[Variant]:
     """Those of plain calls on float32 and float64, but for few rows that are very long."""
-    rare = {("?", 2), ("?", 3)}
     return [
         (name, kinds)
         for dtype in "df"
         for name, kinds in _variants_of(dtype)
-        if "cuts" not in name and "packed" not in name
-        # neither masks nor weights
-        if not rare & set(kinds) and not (name.startswith("logsumexp") and kinds[2] is not None)
+        if name.endswith(("_short", "_rows", "_long", "_columns")) and kinds[2:4] == (None, None)
     ]
 
 
+# What kernels take beside a batch: the thread's memory, or what is noted of cuts.
+_OTHERS: dict[str, tuple[Any, ...]] = dict.fromkeys(("short", "rows", "long", "long_columns"), ())
+_OTHERS |= dict.fromkeys(("maxima", "counts", "cuts"), (("d", 2), ("l", 2)))
+_OTHERS |= {"columns": (("B", 2),)}
+
+
 def _variants_of(dtype: str) -> list[Variant]:
-    variants: list[Variant] = []
-    number, notes = ("d", 1), ("d", 2)
-    for ndim, kinds_of_rows in ((2, ("short", "rows", "long")), (3, ("columns", "long_columns"))):
-        x, row, flags, weights = (dtype, ndim), ("d", ndim - 1), ("?", ndim), ("d", ndim)
-        sums = (dtype, ndim - 1)
-        memory = () if ndim == 2 else (("d", 3),)
-        for kind in kinds_of_rows:
-            for mask in (None, flags):
-                for function in ("softmax", "log_softmax"):
-                    variants.append((f"{function}_{kind}", (x, x, row, mask, *memory)))
-                if kind == "short":
-                    variants.append(("logsumexp_short", (x, sums, mask)))
-                else:
-                    variants.append((f"logsumexp_{kind}", (x, sums, None, mask, None, *memory)))
-            if kind != "short":
-                variants.append((f"logsumexp_{kind}", (x, sums, row, None, weights, *memory)))
-    x, sums, flags, weights = (dtype, 2), (dtype, 1), ("?", 2), ("d", 2)
-    variants += [(f"softmax_packed_{n}", (x, x, number, None)) for n in PACKED]
-    for mask, weight in ((None, None), (flags, None), (None, weights)):
-        variants.append(("maxima_of_cuts", (x, mask, weight, notes)))
-    for mask in (None, flags):
-        variants += [(f"{f}_cuts", (x, x, number, mask, notes)) for f in ("softmax", "log_softmax")]
-        variants.append(("totals_of_cuts", (x, x, number, mask, None, None, notes)))
-        variants.append(("totals_of_cuts", (x, None, number, mask, None, True, notes)))
-    variants.append(("totals_of_cuts", (x, None, number, None, weights, None, notes)))
-    variants.append(("logsumexp_cuts", (x, sums, None, None, notes)))
-    variants.append(("logsumexp_cuts", (x, sums, number, weights, notes)))
+    variants: list[Variant] = [("weighted", ((dtype, 2), (dtype, 1), ("d", 1), ("d", 2)))]
+    for formula, (kind, others) in itertools.product(FORMULAS, _OTHERS.items()):
+        ndim = 3 if kind.endswith("columns") else 2
+        x, row, out = (dtype, ndim), ("d", ndim - 1), (dtype, ndim - (not formula.mapped))
+        for mask in (None, ("?", ndim)):
+            for temperature in (None, row) if formula.tempered else (None,):
+                variants.append((f"{formula.name}_{kind}", (x, out, temperature, mask, *others)))
+    for formula, length in itertools.product(FORMULAS, PACKED):
+        kinds = (dtype, 2), (dtype, 1 + formula.mapped), None, None
+        variants.append((f"{formula.name}_packed_{length}", kinds))
     return variants
 
 

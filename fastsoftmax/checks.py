@@ -1,51 +1,48 @@
-"""From what a caller passes to what a kernel takes, and back.
+"""Every check of an argument as an array, and what is made of it: types, axes, temperatures, out.
 
-Everything that a caller can get wrong is refused here, before anything is computed or written.
-A kernel takes rows (rows, length) whose elements are side by side, or columns (outer, length,
-inner) whose neighbours are; `Rows` finds such a view of any array, and copies only where there
-is none.
+What a caller can get wrong is refused here and, of lists and labels, in containers.py, before
+anything is computed or written.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+Type = np.dtype[Any]
+Shape = tuple[int, ...]
 
 _KERNEL_TYPES = {"float16", "bfloat16", "float32", "float64"}
 _NUMPY_TYPES = {np.longdouble, np.complex64, np.complex128, np.clongdouble}
-# What kernels are handed instead of the two types that Numba does not know: their bits.
-_STORED_AS = {"float16": np.uint16, "bfloat16": np.int16}
 
 
 # --- types ---------------------------------------------------------------------------------
 
 
 @functools.cache
-def has_kernel(dtype: np.dtype[Any]) -> bool:
+def has_kernel(dtype: Type) -> bool:
     """Whether kernels compute in this type; long double and complex numbers go through NumPy."""
     return dtype.name in _KERNEL_TYPES
 
 
 @functools.cache
-def is_floating(dtype: np.dtype[Any]) -> bool:
+def is_floating(dtype: Type) -> bool:
     """Whether this is a type of results; other packages' 8-bit floats, for one, are not."""
     return has_kernel(dtype) or dtype.type in _NUMPY_TYPES
 
 
 @functools.cache
-def _floating(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+def _floating(dtype: Type) -> Type | None:
     if dtype.kind in "biu":
         return np.dtype(np.float64)
     return dtype.newbyteorder("=") if is_floating(dtype) else None
 
 
-def floating(name: str, array: Array) -> np.dtype[Any]:
+def floating(name: str, array: Array) -> Type:
     """The type that an array is computed in: its own, float64 for integers and booleans.
 
     ``name``: of the function or argument that wants it.
@@ -57,23 +54,32 @@ def floating(name: str, array: Array) -> np.dtype[Any]:
 
 
 @functools.cache
-def wider(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+def wider(a: Type, b: Type) -> Type:
     """NumPy's type for values of both, as a type of results; the widest where it knows none."""
     if {a.name, b.name} == {"float16", "bfloat16"}:
         return np.dtype(np.float32)
-    widest: np.dtype[Any] = np.dtype(np.complex128 if "c" in (a.kind, b.kind) else np.float64)
+    widest: Type = np.dtype(np.complex128 if "c" in (a.kind, b.kind) else np.float64)
     try:
         return _floating(np.promote_types(a, b)) or widest
     except TypeError:
         return widest
 
 
-def result_type(function: str, computed: np.dtype[Any], dtype: Any) -> np.dtype[Any]:
+def weighted_type(computed: Type, logits: Array, b: Any, weight: Array) -> Type:
+    """The type that a sum is computed in, as the caller gave ``b`` and as an array."""
+    floating("b", weight)  # refuses what holds no numbers
+    # A Python number takes the array's type, as everywhere in NumPy.
+    if type(b) is complex:
+        return np.result_type(computed, np.complex64)
+    return computed if type(b) in (bool, int, float) else wider(logits.dtype, weight.dtype)
+
+
+def result_type(function: str, computed: Type, dtype: Any) -> Type:
     """The result's type: ``dtype`` where it was given, which must be able to hold the result."""
     if dtype is None:
         return computed
     try:
-        wanted: np.dtype[Any] = np.dtype(dtype)
+        wanted: Type = np.dtype(dtype)
     except TypeError:
         raise TypeError(f"dtype must be a floating-point type, got {dtype!r}") from None
     if not is_floating(wanted):
@@ -83,10 +89,19 @@ def result_type(function: str, computed: np.dtype[Any], dtype: Any) -> np.dtype[
     return wanted.newbyteorder("=")
 
 
+def cast(array: Array, dtype: Type) -> Array:
+    """The array in another type; what is beyond its range becomes infinite."""
+    array = np.asarray(array)
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return array.astype(dtype)
+
+
 # --- axes, masks, temperatures, out ---------------------------------------------------------------
 
 
-def normalized_axes(ndim: int, axis: Any) -> tuple[int, ...]:
+def normalized_axes(ndim: int, axis: Any) -> Shape:
     """``axis`` (an int, a tuple or None for all) as a sorted tuple of non-negative ints."""
     if axis is None:
         return tuple(range(ndim))
@@ -109,12 +124,14 @@ def normalized_axes(ndim: int, axis: Any) -> tuple[int, ...]:
     return tuple(sorted(axes)) if ndim else ()
 
 
-def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """``shape`` with the reduced axes kept at length 1."""
-    return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+def reduced_shape(shape: Shape, axes: Shape, keepdims: Any = True) -> Shape:
+    """``shape`` without the reduced axes, or with these at length 1."""
+    if keepdims:
+        return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    return tuple(size for axis, size in enumerate(shape) if axis not in axes)
 
 
-def broadcast(name: str, array: Array, shape: tuple[int, ...]) -> Array:
+def broadcast(name: str, array: Array, shape: Shape) -> Array:
     """``array`` in ``shape``, or an error that names the argument."""
     try:
         return np.broadcast_to(array, shape)
@@ -124,7 +141,7 @@ def broadcast(name: str, array: Array, shape: tuple[int, ...]) -> Array:
         ) from None
 
 
-def present(where: Array | None, own: Array | None, shape: tuple[int, ...]) -> Array | None:
+def present(where: Array | None, own: Array | None, shape: Shape) -> Array | None:
     """Which elements count, in the input's shape: ``where`` and the input's own mask."""
     if where is None:
         return own
@@ -134,7 +151,7 @@ def present(where: Array | None, own: Array | None, shape: tuple[int, ...]) -> A
     return where if own is None else where & own
 
 
-def temperatures(temperature: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+def temperatures(temperature: Array, shape: Shape, axes: Shape) -> Array:
     """The temperature of each row as float64: one number, or what broadcasts over the rows."""
     if temperature.dtype.kind not in "biuf" and not has_kernel(temperature.dtype):
         got = f"an array of {temperature.dtype!r}" if temperature.ndim else repr(temperature.item())
@@ -149,7 +166,7 @@ def temperatures(temperature: Array, shape: tuple[int, ...], axes: tuple[int, ..
     return broadcast("temperature", array, reduced_shape(shape, axes)) if array.ndim else array
 
 
-def check_out(out: Any, shape: tuple[int, ...], result: np.dtype[Any], dtype: Any) -> None:
+def check_out(out: Any, shape: Shape, result: Type, dtype: Any) -> None:
     """Refuse an ``out`` that cannot take a result of this shape and type."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a plain NumPy array, got {type(out).__name__}")
@@ -187,9 +204,7 @@ _COLDEST = 2.0**-1000
 _HOTTEST = 2.0**900
 
 
-def at_limits(
-    x: Array, temperature: Array, mask: Array | None, axes: tuple[int, ...]
-) -> tuple[Array, Array]:
+def at_limits(x: Array, temperature: Array, mask: Array | None, axes: Shape) -> tuple[Array, Array]:
     """Rows at temperature 0 or infinity, or near them, as rows at one that kernels can take."""
     single = temperature.ndim == 0
     coldest = temperature.item() if single else temperature.min()
@@ -223,143 +238,3 @@ def at_limits(
     limit = np.select([frozen, molten, cold, hot], [ties, level, warmed, cooled], logits)
     temperature = np.ldexp(temperature, 200 * cold.astype(int) - 200 * hot.astype(int))
     return limit.astype(x.dtype), np.where(frozen | molten, 1.0, temperature)
-
-
-# --- layout ---------------------------------------------------------------------------------------
-
-
-class Rows:
-    """How arrays of one shape are seen as rows along ``axes``: a transposition and a reshape.
-
-    Axes are ordered by the strides of the input, so that most layouts need no copy: a Fortran
-    array reduced along its last axis is columns of a C one. Where the reduced axes are not
-    neighbours in memory, they are moved to the end, and a copy is made.
-    """
-
-    def __init__(
-        self, shape: tuple[int, ...], strides: tuple[int, ...], axes: tuple[int, ...]
-    ) -> None:
-        long = [axis for axis, size in enumerate(shape) if size > 1]
-        short = [axis for axis, size in enumerate(shape) if size <= 1]
-        # A broadcast axis (stride 0) goes first: whatever is inside it is what moves.
-        long.sort(key=lambda axis: -abs(strides[axis]) if strides[axis] else -math.inf)
-        places = [place for place, axis in enumerate(long) if axis in axes]
-        if places and places[-1] - places[0] != len(places) - 1:
-            kept = [axis for axis in long if axis not in axes]
-            long = kept + [axis for axis in axes if shape[axis] > 1]
-            places = list(range(len(kept), len(long)))
-        first, last = (places[0], places[-1] + 1) if places else (len(long), len(long))
-        self.outer = math.prod(shape[axis] for axis in long[:first])
-        self.length = math.prod(shape[axis] for axis in long[first:last])
-        self.inner = math.prod(shape[axis] for axis in long[last:])
-
-        self._order = short + long
-        self._reduced_shape = reduced_shape(shape, axes)
-        self._sizes = [shape[axis] for axis in self._order]
-        self._back = sorted(range(len(shape)), key=self._order.__getitem__)
-        kept = [axis for axis in self._order if axis not in axes]
-        self._kept_sizes = [shape[axis] for axis in kept]
-        self._kept_back = sorted(range(len(kept)), key=kept.__getitem__)
-
-    def view(self, array: Array) -> Array:
-        """``array`` as (rows, length) or (outer, length, inner): itself, or a copy."""
-        shape = self._seen_shape(self.outer, self.length)
-        seen = array.transpose(self._order).reshape(shape)
-        if shape[-1] > 1 and seen.strides[-1] != seen.itemsize:
-            seen = np.ascontiguousarray(seen)
-        return seen
-
-    def view_rows(self, numbers: Array) -> Array:
-        """One number, or an array of the reduced shape, as (rows,) or (outer, inner)."""
-        shape = self._seen_shape(self.outer)
-        if numbers.ndim == 0:  # what broadcast_to would give, ten times faster
-            return np.ndarray(shape, numbers.dtype, numbers, strides=(0,) * len(shape))
-        numbers = np.broadcast_to(numbers, self._reduced_shape)
-        return numbers.transpose(self._order).reshape(shape)
-
-    def _seen_shape(self, *sizes: int) -> tuple[int, ...]:
-        return sizes if self.inner == 1 else (*sizes, self.inner)
-
-    def back(self, seen: Array) -> Array:
-        """What ``view`` gave of an array, as that array's shape again."""
-        return seen.reshape(self._sizes).transpose(self._back)
-
-    def empty(self, dtype: np.dtype[Any]) -> Array:
-        """A new array, as kernels take it; its axes lie in memory as those of the input."""
-        return np.empty(self._seen_shape(self.outer, self.length), dtype)
-
-    def empty_rows(self, dtype: np.dtype[Any]) -> Array:
-        """A new array for one number a row, as kernels take it."""
-        return np.empty(self._seen_shape(self.outer), dtype)
-
-    def back_rows(self, numbers: Array) -> Array:
-        """One number a row in the input's order of axes, the reduced ones at length 1."""
-        return (
-            numbers.reshape(self._kept_sizes)
-            .transpose(self._kept_back)
-            .reshape(self._reduced_shape)
-        )
-
-
-@functools.lru_cache(maxsize=1024)
-def _rows(shape: tuple[int, ...], strides: tuple[int, ...], axes: tuple[int, ...]) -> Rows:
-    return Rows(shape, strides, axes)
-
-
-def rows_of(x: Array, axes: tuple[int, ...]) -> Rows:
-    """How arrays of the shape of ``x`` are seen as rows along ``axes``."""
-    return _rows(x.shape, x.strides, axes)
-
-
-@functools.cache
-def _stored_as(dtype: np.dtype[Any]) -> Any:
-    return _STORED_AS.get(dtype.name)
-
-
-def stored(array: Array) -> Array:
-    """The array as kernels know it: the two 16-bit types as integers of their bits."""
-    kind = _stored_as(array.dtype)
-    return array if kind is None else array.view(kind)
-
-
-def same_memory(a: Array, b: Array) -> bool:
-    """Whether two arrays are element by element the same memory."""
-    return a is b or (
-        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-        and a.shape == b.shape
-        and a.dtype == b.dtype
-        # A length of 1 has a stride that means nothing.
-        and all(s == t for n, s, t in zip(a.shape, a.strides, b.strides, strict=True) if n > 1)
-    )
-
-
-def cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    """The array in another type; what is beyond its range becomes infinite."""
-    array = np.asarray(array)
-    if array.dtype == dtype:
-        return array
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return array.astype(dtype)
-
-
-def into(out: Array, result: Array) -> Array:
-    """``out`` with the result in it."""
-    if not same_memory(out, result):
-        np.copyto(out, cast(result, out.dtype))
-    return out
-
-
-def place_for(rows: Rows, out: Array | None, x: Array, *others: Array | None) -> Array:
-    """Where a kernel is to write its result for ``x``: a view of ``out``, or a new array.
-
-    A new one where there is no ``out``, where it has another type or no such view, and where it
-    shares memory with what the kernel reads: with ``x`` other than by being it, or with others.
-    """
-    if out is not None and out.dtype == x.dtype:
-        out = out.view(np.ndarray)  # a matrix would stay one
-        view = rows.view(out)
-        read = others if same_memory(view, x) else (x, *others)
-        shared = any(np.may_share_memory(view, array) for array in read if array is not None)
-        if not shared and np.may_share_memory(view, out):
-            return view
-    return rows.empty(x.dtype)

@@ -1,0 +1,378 @@
+"""Kernels whose lanes lie across rows: short rows, transposed in registers, and columns.
+
+Columns are (outer, length, inner), the reduced axis in the middle, the last one contiguous. Logits
+of as many rows as lanes hold are brought side by side into scratch memory, a panel: line i holds
+element i of each. There they are summed up, and mapped.
+
+Where a row fills only a few lanes, adding up its lanes takes longer than its exponentials. Where
+rows are columns, a panel is read from memory once; columns beyond a block are read three times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from numba import types
+
+from fastsoftmax.cpu.along import with_next
+from fastsoftmax.cpu.arithmetic import (
+    CAPACITY,
+    Constants,
+    Pair,
+    Sums,
+    add_term,
+    added,
+    counts_of,
+    counts_on,
+    not_finite,
+)
+from fastsoftmax.cpu.batch import Batch, kernel
+from fastsoftmax.cpu.lanes import (
+    INT64,
+    State,
+    Value,
+    Variables,
+    any_of,
+    joined,
+    loop,
+    number,
+    part,
+    select,
+    shuffled,
+    smaller,
+    when,
+    wide,
+)
+from fastsoftmax.cpu.memory import Array, columns_of, computed_in, part_of, rows_of, scratch
+from fastsoftmax.cpu.normalizer import NAN, Row, Total, in_two, row_of, term_of
+from fastsoftmax.cpu.sizes import PACKED, PANEL_LINES, SHORT, vectors
+
+# Lines of columns that are fetched ahead: no hardware foresees the next page.
+_AHEAD = 12
+
+
+class Lines(NamedTuple):
+    """Rows side by side: how line i is read, where its exponentials are kept, if so, and what is
+    fetched meanwhile."""
+
+    length: Any
+    load: Callable[[Any], Value]
+    keep: Callable[[Any, Value], None] | None = None
+    fetch: Callable[[Any], None] = lambda i: None
+
+    def over(self, state: State, body: Callable[[Any, State], State]) -> State:
+        """Code for each line; of a length that is known, one after the other."""
+        return over(0, self.length, state, body)
+
+
+def over(start: Any, stop: Any, state: State, body: Callable[[Any, State], State]) -> State:
+    """The state after ``body(i, state)`` for each i."""
+    if isinstance(stop, int):
+        for i in range(start, stop):
+            state = body(i, state)
+        return state
+    variables = Variables(*state)
+    with loop(start, stop) as line:
+        variables.set(*body(line, variables.get()))
+    return variables.get()
+
+
+def largest_of(batch: Batch, lines: Lines, width: int) -> State:
+    """The largest logits of rows side by side."""
+    return lines.over(batch.nothing(width), lambda i, state: with_next(lines.load(i), state))
+
+
+def summed(
+    batch: Batch, lines: Lines, largest: State, temperature: Value | None, c: Constants
+) -> tuple[Row, Pair]:
+    """What results of rows side by side are made with."""
+    top, *second = largest
+    row = row_of(top, second[0] if second else None, batch.times(temperature), c)
+    width, bounded = top.width or 1, top - top == 0.0
+    invalid = Variables(number(0.0, batch.element, width))
+    if batch.formula.apart:  # before exponentials take the place of logits
+        with when(any_of(top - top != 0.0)):
+            seen = lines.over(
+                [invalid.get()[0]],
+                lambda i, state: [select((v := lines.load(i)) == v, state[0], NAN)],
+            )
+            invalid.set(*seen)
+
+    def body(i: Any, state: State) -> State:
+        lines.fetch(i)
+        term = term_of(lines.load(i), row, c)
+        if lines.keep and batch.formula.of_term:
+            lines.keep(i, term.e)
+        sums = add_term(Sums(state[:-1], state[-1]), term, c)
+        return [*sums.counts, sums.seen]
+
+    def counted(start: Any, stop: Any) -> State:
+        none = Sums.none(batch.element, width, batch.grids)
+        *counts, seen = over(start, stop, [*none.counts, none.seen], body)
+        return [*counts_of(Sums(counts, seen), stop - start, c), seen]
+
+    if isinstance(lines.length, int):
+        totals = counted(0, lines.length)
+    else:
+        nothing = [number(0, INT64, width)] * counts_on(batch.grids, c)
+        gathered = Variables(*nothing, Sums.none(batch.element, width, 0).seen)
+        with loop(0, lines.length, CAPACITY) as start:
+            stop = smaller(start + CAPACITY, lines.length)
+            gathered.set(*added(gathered.get(), counted(start, stop)))
+        totals = gathered.get()
+    found = select(not_finite(totals[-1], c), number(NAN, batch.element, width), 0.0)
+    found = select(bounded, found, invalid.get()[0])
+    total = Total(totals[:-1], wide(found), batch.grids)
+    return row, batch.formula.finish(total, row, c)
+
+
+def results(
+    batch: Batch, lines: Lines, row: Row, made: Pair, put: Callable[[Any, Value], None],
+    c: Constants,
+) -> None:  # fmt: skip
+    """Each line's results, put in their place."""
+    formula, pair = batch.formula, in_two(made, batch.element)
+    result_of = formula.result
+    assert result_of is not None
+
+    def body(i: Any, state: State) -> State:
+        value = lines.load(i)
+        if formula.of_term and not lines.keep:
+            value = term_of(value, row, c).e
+        put(i, result_of(value, row, pair, c))
+        return []
+
+    lines.over([], body)
+
+
+# --- short rows ---------------------------------------------------------------------------------
+
+
+class _Group(NamedTuple):
+    """Rows that are taken together, from ``first`` on; past ``last`` the last one is repeated."""
+
+    first: Value
+    last: Value
+    width: int
+
+    def row(self, k: Any) -> Value:
+        """The k-th of them."""
+        return smaller(self.first + k, self.last - 1)
+
+
+def _blocks(length: Value, body: Callable[[Value, int], None]) -> None:
+    """Code for a row's elements in fours, or pairs or one by one; the last ones may come twice."""
+    for size, condition in (
+        (4, length >= 4),
+        (2, (length >= 2) & (length < 4)),
+        (1, length < 2),
+    ):
+        with when(condition), loop(0, length, size) as at:
+            body(smaller(at, length - size), size)
+
+
+def _fill(batch: Batch, group: _Group, panel: Array) -> None:
+    width = batch.width
+    with loop(0, group.width, width) as g:
+
+        def block(at: Value, size: int) -> None:
+            rows = [batch.present((group.row(g + k), at), size) for k in range(width)]
+            for i, column in enumerate(columns_of(rows)):
+                panel.store((at + i, g), column)
+
+        _blocks(batch.x.shape[1], block)
+
+
+def _drain(batch: Batch, group: _Group, panel: Array) -> None:
+    width = batch.width
+    with loop(0, smaller(group.width, group.last - group.first), width) as g:
+
+        def block(at: Value, size: int) -> None:
+            columns = [panel.load((at + i, g), width) for i in range(size)]
+            for k, values in enumerate(rows_of(columns)):
+                batch.put((group.row(g + k), at), values)
+
+        _blocks(batch.x.shape[1], block)
+
+
+def _temperatures(batch: Batch, width: int, at: Callable[[Any], tuple[Any, ...]]) -> Any:
+    """The temperatures of rows side by side, which may have any strides."""
+    if batch.temperature is None:
+        return None
+    beside = scratch(types.float64, 1, width)
+    with loop(0, width) as k:
+        beside.store((0, k), batch.temperature.one(*at(k)))
+    return beside.load((0, 0), width)
+
+
+@kernel()
+def short(batch: Batch, slot: Value, first: Value, last: Value) -> None:
+    """Rows of few logits."""
+    x, out, formula = batch.x, batch.out, batch.formula
+    width, c = batch.width * vectors(), Constants(batch.element)
+    panel = scratch(computed_in(x), max(SHORT.values()), width)
+    with loop(first, last, width) as start:
+        group = _Group(start, smaller(start + width, last), width)
+        count = group.last - start
+
+        def fetch(i: Any) -> None:
+            """Ask for a part of the next rows, and of these results, as if rows lay packed."""
+            for at in range(0, width, 64 // x.itemsize):
+                x.fetch(start + count, i * width + at)
+                if formula.result:
+                    out.fetch(start, i * width + at)
+
+        lines = Lines(
+            x.shape[1],
+            lambda i: panel.load((i, 0), width),
+            lambda i, value: panel.store((i, 0), value),
+            fetch,
+        )
+        _fill(batch, group, panel)
+        temperatures = _temperatures(batch, width, lambda k: (group.row(k),))
+        row, made = summed(batch, lines, largest_of(batch, lines, width), temperatures, c)
+        if formula.result is None:
+            out.store((start,), made.value, count)
+        else:
+            assert lines.keep
+            results(batch, lines, row, made, lines.keep, c)
+            _drain(batch, group, panel)
+
+
+# --- rows that lie one behind the other --------------------------------------------------------
+
+
+def _picked(sources: list[Value], picks: list[tuple[int, int]]) -> Value:
+    """Lanes of which each is picked from one of the sources: (which, index)."""
+    result = None
+    width = len(picks)
+    for which in sorted({source for source, _ in picks}):
+        order = [index if source == which else -1 for source, index in picks]
+        if result is None:
+            result = shuffled(sources[which], sources[which], [max(index, 0) for index in order])
+        else:
+            order = [lane if index < 0 else width + index for lane, index in enumerate(order)]
+            result = shuffled(result, sources[which], order)
+    assert result is not None
+    return result
+
+
+def _packed(length: int) -> Callable[..., None]:
+    """Rows of a length that is known while the kernel is compiled: a few shuffles part them."""
+
+    def packed(batch: Batch, slot: Value, first: Value, last: Value) -> None:
+        x, out, formula = batch.x, batch.out, batch.formula
+        each, width, c = batch.width, batch.width * vectors(), Constants(batch.element)
+        parts = range(0, width, each)
+        with loop(first * width, last * width, width) as start:
+            columns: list[list[Value]] = []
+            for g in parts:
+                sources = [x.load((start + g, k * each), each) for k in range(length)]
+                columns.append([
+                    _picked(sources, [divmod(r * length + i, each) for r in range(each)])
+                    for i in range(length)
+                ])  # fmt: skip
+            values = [joined(list(column)) for column in zip(*columns, strict=True)]
+            lines = Lines(length, values.__getitem__, values.__setitem__)
+            row, made = summed(batch, lines, largest_of(batch, lines, width), None, c)
+            if formula.result is None:
+                out.store((start,), made.value)
+            else:
+                results(batch, lines, row, made, values.__setitem__, c)
+            for g in parts if formula.result else ():
+                sources = [part(value, g, each) for value in values]
+                for k in range(length):
+                    places = [divmod(each * k + lane, length) for lane in range(each)]
+                    out.store((start + g, each * k), _picked(sources, [(i, r) for r, i in places]))
+
+    packed.__name__ = f"packed_{length}"
+    return packed
+
+
+for _length in PACKED:
+    kernel()(_packed(_length))
+
+
+# --- columns --------------------------------------------------------------------------------------
+
+
+def _group(
+    batch: Batch, o: Value, left: Value, width: int, count: Any, panel: Array | None
+) -> None:
+    """As many columns as lanes of this width, or ``count`` of them."""
+    c, length = Constants(batch.element), batch.x.shape[1]
+
+    def fetch(array: Array, i: Any) -> None:
+        line = smaller(i + _AHEAD, length - 1)
+        for j in range(0, width, 64 // array.itemsize):
+            array.fetch(o, line, left + j)
+
+    def read(i: Any) -> Value:
+        fetch(batch.x, i)
+        return batch.present((o, i, left), width, count)
+
+    def first_read(i: Any) -> Value:
+        value = read(i)
+        if panel is not None:
+            panel.store((i, 0), value)
+        return value
+
+    def put(i: Any, value: Value) -> None:
+        fetch(batch.out, i)
+        batch.put((o, i, left), value, count)
+
+    largest = largest_of(batch, Lines(length, first_read), width)
+    if panel is None:
+        lines = Lines(length, read)
+    else:
+        lines = Lines(
+            length,
+            lambda i: panel.load((i, 0), width),
+            lambda i, value: panel.store((i, 0), value),
+        )
+    columns = batch.x.shape[2]
+    temperatures = _temperatures(batch, width, lambda k: (o, smaller(left + k, columns - 1)))
+    row, made = summed(batch, lines, largest, temperatures, c)
+    if batch.formula.result is None:
+        batch.out.store((o, left), made.value, count)
+    else:
+        results(batch, lines, row, made, put, c)
+
+
+def _panels(
+    batch: Batch, first: Value, last: Value, body: Callable[[Value, Value, int, Any], None]
+) -> None:
+    """Code for panels of columns, ``body(o, left, width, count)``: wide ones, and what is left."""
+    width, inner = batch.width * vectors(), batch.x.shape[2]
+    panels = (inner + (width - 1)) // width
+    with loop(first, last) as item:
+        o, left = item // panels, item % panels * width
+        whole = inner >= left + width
+        if not batch.long:
+            whole = whole & (batch.x.shape[1] <= PANEL_LINES)
+        with when(whole):
+            body(o, left, width, None)
+        with when(whole == 0), loop(left, smaller(left + width, inner), batch.width) as j:
+            body(o, j, batch.width, inner - j)
+
+
+@kernel("memory")
+def columns(batch: Batch, memory: Array, slot: Value, first: Value, last: Value) -> None:
+    """Columns of up to a block."""
+
+    def body(o: Value, left: Value, width: int, count: Any) -> None:
+        panel = part_of(memory, slot, computed_in(batch.x), width)
+        _group(batch, o, left, width, count, panel)
+
+    _panels(batch, first, last, body)
+
+
+@kernel(long=True)
+def long_columns(batch: Batch, slot: Value, first: Value, last: Value) -> None:
+    """Columns beyond a block."""
+
+    def body(o: Value, left: Value, width: int, count: Any) -> None:
+        _group(batch, o, left, width, count, None)
+
+    _panels(batch, first, last, body)

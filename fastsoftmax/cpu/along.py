@@ -1,0 +1,268 @@
+"""Kernels for contiguous rows: lanes run along the row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from numba import types
+
+from fastsoftmax.cpu.arithmetic import (
+    Constants,
+    Pair,
+    Sums,
+    add_term,
+    counts_of,
+    counts_on,
+    not_finite,
+)
+from fastsoftmax.cpu.batch import Batch, kernel
+from fastsoftmax.cpu.lanes import (
+    DOUBLE,
+    FLOAT,
+    INT64,
+    State,
+    Value,
+    Variables,
+    any_of,
+    folded,
+    larger,
+    loop,
+    narrowed,
+    number,
+    smaller,
+    sum_of,
+    when,
+)
+from fastsoftmax.cpu.memory import Array, computed_in, scratch
+from fastsoftmax.cpu.normalizer import NAN, Row, Total, in_two, row_of, term_of
+from fastsoftmax.cpu.sizes import BLOCK, CHUNK, vectors
+
+# Rows of a tile: what there is to compute once for a row is computed for many at a time, and one
+# row's work fills the time that another's needs to add up its lanes.
+_ROWS = 16
+# Exponentials that a tile keeps: 8 KiB of float32, and as much again for what is read and written.
+_TILE = 2048
+
+# What is noted of each row: floats, and integers for what was counted.
+TOP, SECOND, INVALID, TEMPERATURE, VALUE, REST = range(6)
+COUNTS = range(6, 10)
+
+
+class Notes(NamedTuple):
+    """What is noted of rows, a column each."""
+
+    floats: Array
+    counts: Array
+
+    @classmethod
+    def of(cls, rows: int) -> Notes:
+        """Of so many rows, on the stack."""
+        return cls(scratch(types.float64, 6, rows), scratch(types.int64, 4, rows))
+
+    def get(self, line: int, k: Any, width: int | None = None) -> Value:
+        """What is noted of row k, or of rows side by side from it on."""
+        noted = self.counts if line in COUNTS else self.floats
+        return noted.load((line % 6, k), width)
+
+    def put(self, line: int, k: Any, value: Value | float) -> None:
+        """Note it."""
+        if line in COUNTS:
+            self.counts.store((line % 6, k), number(value, INT64))
+        else:
+            self.floats.store((line % 6, k), number(value, DOUBLE))
+
+
+def with_next(value: Value, state: State) -> State:
+    """The largest and, where it is asked for, the second largest with one more."""
+    top, *second = state
+    return [larger(value, top), *(larger(smaller(value, top), s) for s in second)]
+
+
+def largest_of_both(a: State, b: State) -> State:
+    """The largest and, where it is asked for, the second largest of both."""
+    top, *second = with_next(b[0], a)
+    return [top, *(larger(s, t) for s, t in zip(second, b[1:], strict=True))]
+
+
+def noted_row(batch: Batch, notes: Notes, k: Any, width: int | None, c: Constants) -> Row:
+    """What terms of a noted row are computed with; of rows side by side for a width."""
+    top, second = (narrowed(notes.get(line, k, width), batch.element) for line in (TOP, SECOND))
+    temperature = notes.get(TEMPERATURE, k, width) if batch.temperature else None
+    return row_of(top, second if batch.formula.apart else None, batch.times(temperature), c)
+
+
+def finish(batch: Batch, notes: Notes, rows: Any) -> None:
+    """Note what results of so many rows are made with."""
+    c, width = Constants(batch.element), batch.width
+    with loop(0, rows, width) as k:
+        counts = [notes.get(line, k, width) for line in COUNTS[: counts_on(batch.grids, c)]]
+        total = Total(counts, notes.get(INVALID, k, width), batch.grids)
+        pair = batch.formula.finish(total, noted_row(batch, notes, k, width, c), c)
+        notes.put(VALUE, k, pair.value)
+        notes.put(REST, k, pair.rest)
+
+
+class Kept(NamedTuple):
+    """Where a row's exponentials are kept, if anywhere, and how far ahead rows are fetched."""
+
+    terms: Array | None = None
+    line: Any = 0
+    start: Any = 0
+    ahead: Any = None
+
+
+class Part(NamedTuple):
+    """A part of a row, and the column of notes that is its own."""
+
+    batch: Batch
+    row: Any
+    start: Any
+    stop: Any
+    notes: Notes
+    k: Any
+
+    def sweep(
+        self,
+        begin: Callable[[int], State],
+        body: Callable[[Value, int, Any, State], State],
+        merge: Callable[[State, State], State],
+    ) -> State:
+        """Code for all of it, ``body(at, width, count, state)``, and the state afterwards.
+
+        Of several vectors side by side, so that none waits for the one before it; of what is left
+        one by one, of which the last may be a part, ``count``.
+        """
+        width, several = self.batch.width, self.batch.width * vectors()
+        wides = self.start + (self.stop - self.start) // several * several
+        state = Variables(*begin(several))
+        with loop(self.start, wides, several) as at:
+            state.set(*body(at, several, None, state.get()))
+        state = Variables(*folded(state.get(), merge, width))
+        with loop(wides, self.stop, width) as at:
+            state.set(*body(at, width, self.stop - at, state.get()))
+        return state.get()
+
+    def note_largest(self) -> None:
+        """Note the largest logits, and whether there is NaN beside infinities.
+
+        Elsewhere NaN shows in the sum, whatever is subtracted.
+        """
+
+        def body(at: Value, width: int, count: Any, state: State) -> State:
+            return with_next(self.batch.present((self.row, at), width, count), state)
+
+        largest = self.sweep(self.batch.nothing, body, largest_of_both)
+        for line, value in enumerate(folded(largest, largest_of_both, None)):
+            self.notes.put(line, self.k, value)
+        for line in (INVALID, *COUNTS):
+            self.notes.put(line, self.k, 0)
+        if self.batch.temperature:
+            self.notes.put(TEMPERATURE, self.k, self.batch.temperature.one(self.row))
+        self.note_nan()
+
+    def note_nan(self) -> None:
+        """Note NaN, if it is here and the row's largest logit is infinite."""
+        top = self.notes.get(TOP, self.k)
+        with when(top - top != 0.0), loop(self.start, self.stop, self.batch.width) as at:
+            value = self.batch.present((self.row, at), self.batch.width, self.stop - at)
+            with when(any_of(value != value)):
+                self.notes.put(INVALID, self.k, NAN)
+
+    def note_sum(self, kept: Kept) -> None:
+        """Add what is counted, relative to the largest logits that are noted."""
+        batch, c = self.batch, Constants(self.batch.element)
+        row = noted_row(batch, self.notes, self.k, None, c)
+        # of one vector, so that there are registers for all else: 1.05x
+        seen = Variables(Sums.none(batch.element, batch.width, 0).seen)
+
+        def begin(width: int) -> State:
+            return Sums.none(batch.element, width, batch.grids).counts
+
+        def body(at: Value, width: int, count: Any, state: State) -> State:
+            for line in range(0, 0 if kept.ahead is None else width, 64 // batch.x.itemsize):
+                batch.x.fetch(self.row + kept.ahead, at + line)
+                if batch.formula.result:
+                    batch.out.fetch(self.row, at + line)
+            value = batch.present((self.row, at), width, count)
+            term = term_of(value, spread(row, width), c)
+            if kept.terms:
+                kept.terms.store((kept.line, kept.start + at), term.e, count)
+            sums = add_term(Sums(state, seen.get()[0]), term, c)
+            seen.set(sums.seen)
+            return sums.counts
+
+        def merge(a: State, b: State) -> State:
+            return [one + other for one, other in zip(a, b, strict=True)]
+
+        sums = Sums(self.sweep(begin, body, merge), seen.get()[0])
+        terms = (self.stop - self.start + (batch.width - 1)) // batch.width
+        for line, count in zip(COUNTS, counts_of(sums, terms, c), strict=False):
+            self.notes.put(line, self.k, self.notes.get(line, self.k) + sum_of(count))
+        top = self.notes.get(TOP, self.k)
+        with when((top - top == 0.0) & any_of(not_finite(sums.seen, c))):
+            self.notes.put(INVALID, self.k, NAN)
+
+    def put_results(self, kept: Kept) -> None:
+        """The results, to their place."""
+        formula, c = self.batch.formula, Constants(self.batch.element)
+        made = Pair(self.notes.get(VALUE, self.k), self.notes.get(REST, self.k))
+        if not formula.result:
+            self.batch.out.store((self.row,), made.value)
+            return
+        result_of, made = formula.result, in_two(made, self.batch.element)
+        row = noted_row(self.batch, self.notes, self.k, None, c)
+
+        def body(at: Value, width: int, count: Any, state: State) -> State:
+            if kept.terms:
+                value = kept.terms.load((kept.line, kept.start + at), width, count)
+            else:
+                value = self.batch.x.load((self.row, at), width, count)
+                if formula.of_term:
+                    value = term_of(value, spread(row, width), c).e
+            result = result_of(value, spread(row, width), spread(made, width), c)
+            self.batch.put((self.row, at), result, count)
+            return state
+
+        self.sweep(lambda width: [], body, lambda a, b: a)
+
+
+def spread(given: Any, width: int) -> Any:
+    """Single numbers, in tuples or not, as lanes."""
+    if isinstance(given, tuple):
+        return type(given)(*(spread(each, width) for each in given))
+    return None if given is None else number(given, given.element, width)
+
+
+@kernel()
+def rows(batch: Batch, slot: Value, first: Value, last: Value) -> None:
+    """Rows of up to a block, whose exponentials wait in scratch memory."""
+    terms = scratch(computed_in(batch.x), 1, BLOCK) if batch.formula.of_term else None
+    notes, length = Notes.of(_ROWS), batch.x.shape[1]
+    stride = (length + (batch.width - 1)) // batch.width * batch.width
+    height = smaller(larger(_TILE // stride, 1), _ROWS)
+    with loop(first, last, height) as start:
+        count = smaller(height, last - start)
+        with loop(0, count) as k:
+            Part(batch, start + k, 0, length, notes, k).note_largest()
+        with loop(0, count) as k:
+            kept = Kept(terms, 0, k * stride, height)
+            Part(batch, start + k, 0, length, notes, k).note_sum(kept)
+        finish(batch, notes, count)
+        with loop(0, count) as k:
+            Part(batch, start + k, 0, length, notes, k).put_results(Kept(terms, 0, k * stride))
+
+
+@kernel(long=True)
+def long(batch: Batch, slot: Value, first: Value, last: Value) -> None:
+    """Rows beyond a block, whose exponentials wait in the result where its type can hold them."""
+    notes, length = Notes.of(batch.width), batch.x.shape[1]
+    holds = batch.formula.of_term and batch.out.storage.stored in (FLOAT, DOUBLE)
+    with loop(first, last) as row:
+        kept, whole = Kept(batch.out if holds else None, row), Part(batch, row, 0, length, notes, 0)
+        whole.note_largest()
+        with loop(0, length, CHUNK) as start:
+            part = whole._replace(start=start, stop=smaller(start + CHUNK, length))
+            part.note_sum(kept)
+        finish(batch, notes, 1)
+        whole.put_results(kept)

@@ -1,0 +1,98 @@
+"""Kernels for rows that threads share: each is cut.
+
+All cuts' maxima are found, then all cuts are counted, then all are mapped. Counts are integers,
+which are added in any order. In between, what is noted of a cut is a column of ``floats`` (6, rows
+* cuts) and ``counts`` (4, rows * cuts); see along.py.
+"""
+
+from __future__ import annotations
+
+from fastsoftmax.cpu.along import (
+    COUNTS,
+    INVALID,
+    SECOND,
+    TEMPERATURE,
+    TOP,
+    Kept,
+    Notes,
+    Part,
+    finish,
+    largest_of_both,
+)
+from fastsoftmax.cpu.batch import Batch, kernel
+from fastsoftmax.cpu.lanes import DOUBLE, INT64, Value, Variables, loop, number, smaller
+from fastsoftmax.cpu.memory import Array
+from fastsoftmax.cpu.normalizer import INFINITY
+from fastsoftmax.cpu.sizes import CHUNK, cut_length
+
+
+class _Cuts:
+    """The cuts of a batch's rows, counted through all of them, and what is noted of each."""
+
+    def __init__(self, batch: Batch, floats: Array, counts: Array) -> None:
+        self.batch, self.noted, self.row = batch, Notes(floats, counts), Notes.of(batch.width)
+        self.size = cut_length(batch.x.shape[1])
+        self.each = (batch.x.shape[1] + (self.size - 1)) // self.size
+
+    def part(self, row: Value, cut: Value, notes: Notes, k: Value | int) -> Part:
+        """A cut, and where it is noted."""
+        start = cut % self.each * self.size
+        stop = smaller(start + self.size, self.batch.x.shape[1])
+        return Part(self.batch, row, start, stop, notes, k)
+
+    def gather(self, row: Value) -> None:
+        """Note of a row what was noted of all its cuts."""
+        top = Variables(*[number(-INFINITY, DOUBLE)] * 2)
+        sums = Variables(number(0.0, DOUBLE), *[number(0, INT64)] * len(COUNTS))
+        with loop(row * self.each, (row + 1) * self.each) as cut:
+            noted = [self.noted.get(line, cut) for line in (INVALID, *COUNTS)]
+            sums.set(*(a + b for a, b in zip(sums.get(), noted, strict=True)))
+            both = [self.noted.get(line, cut) for line in (TOP, SECOND)]
+            top.set(*largest_of_both(top.get(), both))
+        values = [*top.get(), *sums.get()]
+        for line, value in zip((TOP, SECOND, INVALID, *COUNTS), values, strict=True):
+            self.row.put(line, 0, value)
+        if self.batch.temperature:
+            self.row.put(TEMPERATURE, 0, self.batch.temperature.one(row))
+
+
+@kernel("floats", "counts", long=True)
+def maxima(
+    batch: Batch, floats: Array, counts: Array, slot: Value, first: Value, last: Value
+) -> None:
+    """Note the largest logits of cuts."""
+    cuts = _Cuts(batch, floats, counts)
+    with loop(first, last) as item:
+        cuts.part(item // cuts.each, item, cuts.noted, item).note_largest()
+
+
+@kernel("floats", "counts", long=True)
+def counts(
+    batch: Batch, floats: Array, counts: Array, slot: Value, first: Value, last: Value
+) -> None:
+    """Note what cuts count, and whether they hold NaN."""
+    cuts = _Cuts(batch, floats, counts)
+    with loop(first, last) as item:
+        row = item // cuts.each
+        cuts.gather(row)
+        for line in COUNTS:
+            cuts.row.put(line, 0, 0)
+        part = cuts.part(row, item, cuts.row, 0)
+        part.note_nan()  # the infinity may be in another cut
+        with loop(part.start, part.stop, CHUNK) as at:
+            part._replace(start=at, stop=smaller(at + CHUNK, part.stop)).note_sum(Kept())
+        for line in (INVALID, *COUNTS):
+            cuts.noted.put(line, item, cuts.row.get(line, 0))
+
+
+@kernel("floats", "counts", long=True)
+def cuts(
+    batch: Batch, floats: Array, counts: Array, slot: Value, first: Value, last: Value
+) -> None:
+    """The results of cuts, or of whole rows where a row has one."""
+    cuts = _Cuts(batch, floats, counts)
+    with loop(first, last) as item:
+        row = item // cuts.each if batch.formula.result else item
+        cuts.gather(row)
+        finish(batch, cuts.row, 1)
+        cuts.part(row, item, cuts.row, 0).put_results(Kept())

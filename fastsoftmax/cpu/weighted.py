@@ -1,0 +1,193 @@
+"""The kernel for weighted sums: rows of logits and of float64 weights, of any length.
+
+Everything is computed in float64, whatever the logits' type. The power of a term is that of its
+exponential and of its weight together, so weights of any magnitude count, and a total of almost 1,
+as of weights that sum to 1, keeps what is next to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastsoftmax.cpu.arithmetic import (
+    LN2_HIGH,
+    LN2_LOW,
+    Constants,
+    Sums,
+    Term,
+    add_term,
+    added,
+    counts_of,
+    counts_on,
+    exponential,
+    logarithm,
+    not_finite,
+    shift_by,
+    total_of,
+    two_sum,
+)
+from fastsoftmax.cpu.batch import KERNELS
+from fastsoftmax.cpu.generated import generated
+from fastsoftmax.cpu.lanes import (
+    DOUBLE,
+    INT64,
+    State,
+    Value,
+    Variables,
+    any_of,
+    bits_of,
+    fma,
+    folded,
+    from_bits,
+    larger,
+    like,
+    loop,
+    number,
+    select,
+    smaller,
+    sum_of,
+    to_integer,
+    to_real,
+    when,
+    wide,
+)
+from fastsoftmax.cpu.memory import Array
+from fastsoftmax.cpu.normalizer import INFINITY
+from fastsoftmax.cpu.sizes import CHUNK
+
+_WIDTH = 8
+_LOG2_E = 1.4426950408889634
+# Terms are signed, and those of the largest power below 4 of its steps.
+_ROOM = 3
+# Logits beyond this have the largest of them taken off.
+_FAR = 2.0**20
+# What is less than the largest term by so many powers of two is less than a grid's step.
+_NOTHING = 300.0
+
+
+class _Weighted:
+    """A row of logits and weights."""
+
+    def __init__(self, x: Array, weight: Array, row: Value) -> None:
+        self._x, self._weight, self._row = x, weight, row
+        self.length = x.shape[1]
+
+    def load(self, at: Value, stop: Value) -> tuple[Value, Value]:
+        """Logits, -inf where the weight is 0, and weights."""
+        w = self._weight.load((self._row, at), _WIDTH, stop - at)
+        x = wide(self._x.load((self._row, at), _WIDTH, stop - at, -INFINITY))
+        return select(w == 0.0, -INFINITY, x), w
+
+    def over(self, start: Any, stop: Any, state: State, body: Any) -> State:
+        """The state after all lanes: ``body(x, weight, state)``."""
+        variables = Variables(*state)
+        with loop(start, stop, _WIDTH) as at:
+            variables.set(*body(*self.load(at, stop), variables.get()))
+        return variables.get()
+
+
+def _in_powers(w: Value) -> tuple[Value, Value]:
+    """A weight as a mantissa with its sign, 1 to 2, and a power of two."""
+    tiny = from_bits(bits_of(w) & 0x7FFFFFFFFFFFFFFF) < 2.0**-1000
+    lifted = bits_of(select(tiny, w * 2.0**200, w))
+    power = ((lifted >> 52) & 0x7FF) - select(tiny, like(1223, lifted), like(1023, lifted))
+    return from_bits((lifted & -0x7FF0000000000001) | 0x3FF0000000000000), power
+
+
+def _sign(x: Value) -> Value:
+    return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x))
+
+
+def _largest(row: _Weighted, of: Callable[[Value, Value], Value]) -> Value:
+    """The largest of what is made of each logit and weight."""
+
+    def body(x: Value, w: Value, state: State) -> State:
+        return [larger(of(x, w), state[0])]
+
+    largest = row.over(0, row.length, [number(-INFINITY, DOUBLE, _WIDTH)], body)
+    return folded(largest, lambda a, b: [larger(a[0], b[0])], None)[0]
+
+
+def _power_of(x: Value, w: Value, off: Value) -> Value:
+    """A term's power of two, not rounded."""
+    return fma(x - off, _LOG2_E, to_real(_in_powers(w)[1]))
+
+
+def _beyond_numbers(row: _Weighted) -> Value:
+    """The sum of a row that holds infinities or NaN: one of them, or 0."""
+
+    def body(x: Value, w: Value, state: State) -> State:
+        known = select(x == INFINITY, INFINITY, select(x > -INFINITY, 1.0, w * 0.0))
+        term = select(w == 0.0, 0.0, w * select(x == x, known, x))
+        return [state[0] + select(term - term == 0.0, 0.0, term)]
+
+    total = row.over(0, row.length, [number(0.0, DOUBLE, _WIDTH)], body)
+    return folded(total, lambda a, b: [a[0] + b[0]], None)[0]
+
+
+def _counted(row: _Weighted, off: Value, most: Value, c: Constants) -> tuple[State, Value]:
+    """What the row counts, relative to the power ``most``, and whether it holds NaN or infinity."""
+    none = Sums.none(DOUBLE, _WIDTH, 3)
+    totals = Variables(*[number(0, INT64)] * counts_on(3, c), number(0, INT64))
+    with loop(0, row.length, CHUNK) as start:
+        stop = smaller(start + CHUNK, row.length)
+
+        def body(x: Value, w: Value, state: State) -> State:
+            mantissa, power = _in_powers(w)
+            nothing = most > _power_of(x, w, off) + _NOTHING
+            shift = shift_by(most + _ROOM - to_real(power), c)
+            e, h, lo = exponential(select(nothing, 0.0, x - off), None, shift, c, exact=True)
+            rest = (h - e) + lo
+            high = select(nothing, 0.0, e * mantissa)
+            low = select(nothing, 0.0, fma(e, mantissa, -high) + rest * mantissa)
+            *counts, seen = state
+            sums = add_term(Sums(counts, seen), Term(high, high, low), c)
+            return [*sums.counts, sums.seen | bits_of(w - w)]
+
+        *counts, seen = row.over(start, stop, [*none.counts, none.seen], body)
+        more = counts_of(Sums(counts, seen), (stop - start + (_WIDTH - 1)) // _WIDTH, c)
+        found = select(any_of(not_finite(seen, c)), number(1, INT64), 0)
+        totals.set(*added(totals.get(), [*map(sum_of, more), found]))
+    *counts, found = totals.get()
+    return counts, found != 0
+
+
+def _weighted(
+    x: Array, out: Array, sign: Array, weight: Array, slot: Value, first: Value, last: Value
+) -> None:
+    """log|sum(weight * exp(x))| of each row, and the sum's sign."""
+    c = Constants(DOUBLE)
+    with loop(first, last) as line:
+        row = _Weighted(x, weight, line)
+        top = _largest(row, lambda x, w: x)
+        off = select((top > _FAR) | (top < -_FAR), top, 0.0)
+        most = _largest(row, lambda x, w: _power_of(x, w, off))
+        most = (most + 1.5 * 2.0**52) - 1.5 * 2.0**52
+        counts, found = _counted(row, off, most, c)
+        value, one = _logarithm(counts, off, most, c)
+        out.store((line,), value)
+        sign.store((line,), one)
+        with when(found | (most - most != 0.0) | (top - top != 0.0)):
+            total = _beyond_numbers(row)
+            sign.store((line,), _sign(total))
+            out.store((line,), select(total == 0.0, -INFINITY, total * total))
+
+
+def _logarithm(counts: State, off: Value, most: Value, c: Constants) -> tuple[Value, Value]:
+    """The logarithm of the absolute value of what was counted, and its sign."""
+    high, low = total_of(counts, c)
+    one = _sign(high)
+    # where it is near, the power is part of what the logarithm is taken of
+    near = (most > -400.0) & (most < 400.0)
+    power = from_bits((to_integer(select(near, most, 0.0)) + 1023) << 52) * (one * 2.0**_ROOM)
+    left = select(near, 0.0, most)
+    value, rest = logarithm(high * power, low * power)
+    s, s_rest = two_sum(left * LN2_HIGH, value)
+    t, t_rest = two_sum(off, s)
+    result = t + (t_rest + (s_rest + fma(left, LN2_LOW, rest)))
+    return select(value > -INFINITY, result, -INFINITY), one
+
+
+_NAMES = "x", "out", "sign", "weight", "slot", "first", "last"
+KERNELS["weighted"] = generated(_weighted, _NAMES)
