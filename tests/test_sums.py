@@ -23,15 +23,17 @@ def _adding(grids, width, narrow):
     @generated
     def run(e, h, lo, counts, flags):
         c = Constants(e.element)
-        none = Sums.none(e.element, width, grids)
-        state = Variables(*none.counts, Sums.none(e.element, narrow, 0).seen)
+        none = Sums.none(e.element, width, (grids,))
+        state = Variables(*none.counts, Sums.none(e.element, narrow, ()).seen)
         with loop(0, e.shape[0], width) as i:
             *now, seen = state.get()
             term = Term(*(array.load((i,), width) for array in (e, h, lo)))
-            sums = arithmetic.add_term(Sums(now, seen), term, c)
+            sums = arithmetic.add_terms(Sums(now, seen, (grids,)), [term], c)
             state.set(*sums.counts, sums.seen)
         *now, seen = state.get()
-        for line, count in enumerate(arithmetic.counts_of(Sums(now, seen), e.shape[0] // width, c)):
+        for line, count in enumerate(
+            arithmetic.counts_of(Sums(now, seen, (grids,)), e.shape[0] // width, c)
+        ):
             counts.store((line, 0), count)
         met = arithmetic.not_finite(seen, c)
         flags.store((0,), select(met, number(1.0, lanes.FLOAT), 0.0))
@@ -74,7 +76,8 @@ def _totals(count):
     @generated
     def run(counts, like, out):
         lines = [counts.load((line, 0), 8) for line in range(count)]
-        pair = arithmetic.total_of(lines, Constants(like.element))
+        grids = {1: 2, 3: 3, 4: 2, 6: 3}[count]
+        (pair,) = arithmetic.totals_of(lines, (grids,), Constants(like.element))
         for line, value in enumerate(pair):
             out.store((line, 0), value)
 
@@ -168,13 +171,13 @@ def test_counts_of_several_vectors_are_folded_into_those_of_one(element, grids):
     @generated
     def run(e, h, lo, counts):
         c = Constants(e.element)
-        state = Variables(*Sums.none(e.element, wide, grids).counts)
-        seen = Sums.none(e.element, narrow, 0).seen
+        state = Variables(*Sums.none(e.element, wide, (grids,)).counts)
+        seen = Sums.none(e.element, narrow, ()).seen
         with loop(0, e.shape[0], wide) as i:
             term = Term(*(array.load((i,), wide) for array in (e, h, lo)))
-            state.set(*arithmetic.add_term(Sums(state.get(), seen), term, c).counts)
+            state.set(*arithmetic.add_terms(Sums(state.get(), seen, (grids,)), [term], c).counts)
         both = lanes.folded([*state.get(), lanes.like(0, state.get()[0])], arithmetic.added, narrow)
-        sums = Sums(both[:-1], seen)
+        sums = Sums(both[:-1], seen, (grids,))
         for line, count in enumerate(arithmetic.counts_of(sums, e.shape[0] // narrow, c)):
             counts.store((line, 0), count)
 

@@ -21,10 +21,9 @@ from fastsoftmax.cpu.arithmetic import (
     Constants,
     Pair,
     Sums,
-    add_term,
+    add_terms,
     added,
     counts_of,
-    counts_on,
     not_finite,
 )
 from fastsoftmax.cpu.batch import Batch, kernel
@@ -101,29 +100,29 @@ def summed(
 
     def body(i: Any, state: State) -> State:
         lines.fetch(i)
-        term = term_of(lines.load(i), row, c)
+        terms = batch.formula.terms(lines.load(i), row, c)
         if lines.keep and batch.formula.of_term:
-            lines.keep(i, term.e)
-        sums = add_term(Sums(state[:-1], state[-1]), term, c)
+            lines.keep(i, terms[0].e)
+        sums = add_terms(Sums(state[:-1], state[-1], batch.grids), terms, c)
         return [*sums.counts, sums.seen]
 
     def counted(start: Any, stop: Any) -> State:
         none = Sums.none(batch.element, width, batch.grids)
         *counts, seen = over(start, stop, [*none.counts, none.seen], body)
-        return [*counts_of(Sums(counts, seen), stop - start, c), seen]
+        return [*counts_of(Sums(counts, seen, batch.grids), stop - start, c), seen]
 
     if isinstance(lines.length, int):
         totals = counted(0, lines.length)
     else:
-        nothing = [number(0, INT64, width)] * counts_on(batch.grids, c)
-        gathered = Variables(*nothing, Sums.none(batch.element, width, 0).seen)
+        nothing = [number(0, INT64, width)] * batch.counts
+        gathered = Variables(*nothing, Sums.none(batch.element, width, ()).seen)
         with loop(0, lines.length, CAPACITY) as start:
             stop = smaller(start + CAPACITY, lines.length)
             gathered.set(*added(gathered.get(), counted(start, stop)))
         totals = gathered.get()
     found = select(not_finite(totals[-1], c), number(NAN, batch.element, width), 0.0)
     found = select(bounded, found, invalid.get()[0])
-    total = Total(totals[:-1], wide(found), batch.grids)
+    total = Total(totals[:-1], batch.grids, wide(found))
     return row, batch.formula.finish(total, row, c)
 
 

@@ -11,9 +11,8 @@ from fastsoftmax.cpu.arithmetic import (
     Constants,
     Pair,
     Sums,
-    add_term,
+    add_terms,
     counts_of,
-    counts_on,
     not_finite,
 )
 from fastsoftmax.cpu.batch import Batch, kernel
@@ -46,7 +45,7 @@ _TILE = 2048
 
 # What is noted of each row: floats, and integers for what was counted.
 TOP, SECOND, INVALID, TEMPERATURE, VALUE, REST = range(6)
-COUNTS = range(6, 10)
+COUNTS = range(6, 14)
 
 
 class Notes(NamedTuple):
@@ -58,19 +57,20 @@ class Notes(NamedTuple):
     @classmethod
     def of(cls, rows: int) -> Notes:
         """Of so many rows, on the stack."""
-        return cls(scratch(types.float64, 6, rows), scratch(types.int64, 4, rows))
+        return cls(scratch(types.float64, 6, rows), scratch(types.int64, len(COUNTS), rows))
 
     def get(self, line: int, k: Any, width: int | None = None) -> Value:
         """What is noted of row k, or of rows side by side from it on."""
-        noted = self.counts if line in COUNTS else self.floats
-        return noted.load((line % 6, k), width)
+        if line in COUNTS:
+            return self.counts.load((line - COUNTS.start, k), width)
+        return self.floats.load((line, k), width)
 
     def put(self, line: int, k: Any, value: Value | float) -> None:
         """Note it."""
         if line in COUNTS:
-            self.counts.store((line % 6, k), number(value, INT64))
+            self.counts.store((line - COUNTS.start, k), number(value, INT64))
         else:
-            self.floats.store((line % 6, k), number(value, DOUBLE))
+            self.floats.store((line, k), number(value, DOUBLE))
 
 
 def with_next(value: Value, state: State) -> State:
@@ -96,8 +96,8 @@ def finish(batch: Batch, notes: Notes, rows: Any) -> None:
     """Note what results of so many rows are made with."""
     c, width = Constants(batch.element), batch.width
     with loop(0, rows, width) as k:
-        counts = [notes.get(line, k, width) for line in COUNTS[: counts_on(batch.grids, c)]]
-        total = Total(counts, notes.get(INVALID, k, width), batch.grids)
+        counts = [notes.get(line, k, width) for line in COUNTS[: batch.counts]]
+        total = Total(counts, batch.grids, notes.get(INVALID, k, width))
         pair = batch.formula.finish(total, noted_row(batch, notes, k, width, c), c)
         notes.put(VALUE, k, pair.value)
         notes.put(REST, k, pair.rest)
@@ -155,7 +155,7 @@ class Part(NamedTuple):
         largest = self.sweep(self.batch.nothing, body, largest_of_both)
         for line, value in enumerate(folded(largest, largest_of_both, None)):
             self.notes.put(line, self.k, value)
-        for line in (INVALID, *COUNTS):
+        for line in (INVALID, *COUNTS[: self.batch.counts]):
             self.notes.put(line, self.k, 0)
         if self.batch.temperature:
             self.notes.put(TEMPERATURE, self.k, self.batch.temperature.one(self.row))
@@ -174,7 +174,7 @@ class Part(NamedTuple):
         batch, c = self.batch, Constants(self.batch.element)
         row = noted_row(batch, self.notes, self.k, None, c)
         # of one vector, so that there are registers for all else: 1.05x
-        seen = Variables(Sums.none(batch.element, batch.width, 0).seen)
+        seen = Variables(Sums.none(batch.element, batch.width, ()).seen)
 
         def begin(width: int) -> State:
             return Sums.none(batch.element, width, batch.grids).counts
@@ -185,17 +185,17 @@ class Part(NamedTuple):
                 if batch.formula.result:
                     batch.out.fetch(self.row, at + line)
             value = batch.present((self.row, at), width, count)
-            term = term_of(value, spread(row, width), c)
+            terms = batch.formula.terms(value, spread(row, width), c)
             if kept.terms:
-                kept.terms.store((kept.line, kept.start + at), term.e, count)
-            sums = add_term(Sums(state, seen.get()[0]), term, c)
+                kept.terms.store((kept.line, kept.start + at), terms[0].e, count)
+            sums = add_terms(Sums(state, seen.get()[0], batch.grids), terms, c)
             seen.set(sums.seen)
             return sums.counts
 
         def merge(a: State, b: State) -> State:
             return [one + other for one, other in zip(a, b, strict=True)]
 
-        sums = Sums(self.sweep(begin, body, merge), seen.get()[0])
+        sums = Sums(self.sweep(begin, body, merge), seen.get()[0], batch.grids)
         terms = (self.stop - self.start + (batch.width - 1)) // batch.width
         for line, count in zip(COUNTS, counts_of(sums, terms, c), strict=False):
             self.notes.put(line, self.k, self.notes.get(line, self.k) + sum_of(count))

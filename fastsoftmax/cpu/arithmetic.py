@@ -13,6 +13,7 @@ Sums of integers have no order. Everything is carried times 2**scale, so that no
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -148,35 +149,44 @@ def exponential(
     return Term(h + lo, h, lo)
 
 
+def product(term: Term, factor: Value, rest: Value | float = 0.0) -> Term:
+    """A term times a factor and its rest."""
+    high = term.e * factor
+    left = ((term.h - term.e) + term.lo) * factor + term.e * rest
+    return Term(high, high, fma(term.e, factor, -high) + left)
+
+
 class Sums(NamedTuple):
     """Integers of lanes: counts of each grid's steps, and the bits of all that was counted.
 
-    In ``seen``, an infinity or NaN leaves all bits of an exponent set: integers do not carry them.
-    It may have fewer lanes, each of them for several.
+    Of one total or several, each on so many ``grids``. In ``seen``, an infinity or NaN leaves all
+    bits of an exponent set: integers do not carry them. It may have fewer lanes, each for several.
     """
 
     counts: list[Value]
     seen: Value
+    grids: tuple[int, ...]
 
     @classmethod
-    def none(cls, element: ir.Type, width: int | None, grids: int) -> Sums:
+    def none(cls, element: ir.Type, width: int | None, grids: tuple[int, ...]) -> Sums:
         """Those of no term."""
         zero = bits_of(number(0.0, element, width))
-        return cls([zero] * grids, zero)
+        return cls([zero] * sum(grids), zero, grids)
 
 
-def add_term(sums: Sums, term: Term, c: Constants) -> Sums:
-    """The sums with one more term in them."""
-    a = term.e + c.grids[0]
-    left = (term.h - (a - c.grids[0])) + term.lo
-    bits = bits_of(a)
-    counts = [sums.counts[0] + bits]
-    for count, grid in zip(sums.counts[1:], c.grids[1:], strict=False):
-        b = left + grid
-        counts.append(count + bits_of(b))
-        left = left - (b - grid)
-    seen = folded([bits], lambda a, b: [a[0] | b[0]], sums.seen.width)[0]
-    return Sums(counts, sums.seen | seen)
+def add_terms(sums: Sums, terms: list[Term], c: Constants) -> Sums:
+    """The sums with one more term in each total."""
+    counts, seen = [], sums.seen
+    for term, grids in zip(terms, sums.grids, strict=True):
+        a = term.e + c.grids[0]
+        left = (term.h - (a - c.grids[0])) + term.lo
+        counts.append(bits_of(a))
+        for grid in c.grids[1:grids]:
+            b = left + grid
+            counts.append(bits_of(b))
+            left = left - (b - grid)
+        seen = seen | folded([bits_of(a)], lambda a, b: [a[0] | b[0]], seen.width)[0]
+    return Sums([a + b for a, b in zip(sums.counts, counts, strict=True)], seen, sums.grids)
 
 
 def added(a: State, b: State) -> State:
@@ -185,30 +195,40 @@ def added(a: State, b: State) -> State:
 
 
 def not_finite(seen: Value, c: Constants) -> Value:
-    """Which lanes met an infinity or NaN; see `add_term`."""
+    """Which lanes met an infinity or NaN; see `Sums`."""
     exponent = 0x7F800000 if c.mantissa == 23 else 0x7FF0000000000000
     return (seen & exponent) == exponent
 
 
 def counts_of(sums: Sums, terms: Any, c: Constants) -> list[Value]:
-    """What was counted by lanes that added so many terms, as integers of 64 bits: see `total_of`.
+    """What was counted by lanes that added so many terms, as integers of 64 bits: see `totals_of`.
 
     float32's two grids give one integer, which float64 holds exactly up to 4096 terms; float64's
     give two each, so that the counts of many rows' parts can be added.
     """
-    counts = [
-        count - like(bits_of(grid), count) * same_integer(terms, count)
-        for count, grid in zip(sums.counts, c.grids, strict=False)
-    ]
-    if c.mantissa == 52:
-        return [half for count in counts for half in (count >> 32, count & 0xFFFFFFFF)]
-    first, *others = in_64_bits(counts[0], signed=False), *map(in_64_bits, counts[1:])
-    return [first, *others] if len(others) == 2 else [(first << 20) + others[0]]
+    counts: list[Value] = []
+    for given, grids in _split(sums.counts, sums.grids):
+        each = [
+            count - like(bits_of(grid), count) * same_integer(terms, count)
+            for count, grid in zip(given, c.grids[:grids], strict=True)
+        ]
+        if c.mantissa == 52:
+            counts += [half for count in each for half in (count >> 32, count & 0xFFFFFFFF)]
+        else:
+            first, *others = in_64_bits(each[0], signed=False), *map(in_64_bits, each[1:])
+            counts += [(first << 20) + others[0]] if grids == 2 else [first, *others]
+    return counts
 
 
-def counts_on(grids: int, c: Constants) -> int:
-    """How many integers `counts_of` gives."""
-    return 2 * grids if c.mantissa == 52 else 2 * grids - 3
+def counts_on(grids: int, element: ir.Type) -> int:
+    """How many integers `counts_of` gives for a total."""
+    return 2 * grids - 3 if element == FLOAT else 2 * grids
+
+
+def _split(values: list[Value], sizes: tuple[int, ...]) -> list[tuple[list[Value], int]]:
+    """So many values each."""
+    left = iter(values)
+    return [(list(itertools.islice(left, size)), size) for size in sizes]
 
 
 class Pair(NamedTuple):
@@ -225,8 +245,13 @@ def two_sum(a: Value, b: Value) -> Pair:
     return Pair(total, (a - (total - shifted)) + (b - shifted))
 
 
-def total_of(counts: list[Value], c: Constants) -> Pair:
-    """The sum that was counted, in float64."""
+def totals_of(counts: list[Value], grids: tuple[int, ...], c: Constants) -> list[Pair]:
+    """The sums that were counted, in float64."""
+    sizes = tuple(counts_on(n, c.grids[0].element) for n in grids)
+    return [_total(each, c) for each, _ in _split(counts, sizes)]
+
+
+def _total(counts: list[Value], c: Constants) -> Pair:
     if len(counts) == 1:
         total = to_real(counts[0]) * c.worth[1]
         return Pair(total, total * 0.0)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
+from fastsoftmax.cpu.arithmetic import counts_on
 from fastsoftmax.cpu.formulas import FORMULAS, Formula
 from fastsoftmax.cpu.generated import generated
 from fastsoftmax.cpu.lanes import FLOAT, Value, number, select
@@ -30,9 +31,16 @@ class Batch(NamedTuple):
     long: bool = False
 
     @property
-    def grids(self) -> int:
-        """On how many grids terms are counted: in float32 on one more beyond a block."""
-        return 3 if self.long and self.element == FLOAT else 2
+    def grids(self) -> tuple[int, ...]:
+        """On how many grids each total is counted: in float32 on one more beyond a block."""
+        single = self.element == FLOAT
+        first = 3 if single and self.long else 2
+        return first, *[3 if single else 2] * (self.formula.totals - 1)
+
+    @property
+    def counts(self) -> int:
+        """How many integers that makes."""
+        return sum(counts_on(grids, self.element) for grids in self.grids)
 
     @property
     def element(self) -> ir.Type:

@@ -2,7 +2,7 @@
 
 All cuts' maxima are found, then all cuts are counted, then all are mapped. Counts are integers,
 which are added in any order. In between, what is noted of a cut is a column of ``floats`` (6, rows
-* cuts) and ``counts`` (4, rows * cuts); see along.py.
+* cuts) and ``counts`` (8, rows * cuts); see along.py.
 """
 
 from __future__ import annotations
@@ -43,14 +43,15 @@ class _Cuts:
     def gather(self, row: Value) -> None:
         """Note of a row what was noted of all its cuts."""
         top = Variables(*[number(-INFINITY, DOUBLE)] * 2)
-        sums = Variables(number(0.0, DOUBLE), *[number(0, INT64)] * len(COUNTS))
+        lines = INVALID, *COUNTS[: self.batch.counts]
+        sums = Variables(number(0.0, DOUBLE), *[number(0, INT64)] * self.batch.counts)
         with loop(row * self.each, (row + 1) * self.each) as cut:
-            noted = [self.noted.get(line, cut) for line in (INVALID, *COUNTS)]
+            noted = [self.noted.get(line, cut) for line in lines]
             sums.set(*(a + b for a, b in zip(sums.get(), noted, strict=True)))
             both = [self.noted.get(line, cut) for line in (TOP, SECOND)]
             top.set(*largest_of_both(top.get(), both))
         values = [*top.get(), *sums.get()]
-        for line, value in zip((TOP, SECOND, INVALID, *COUNTS), values, strict=True):
+        for line, value in zip((TOP, SECOND, *lines), values, strict=True):
             self.row.put(line, 0, value)
         if self.batch.temperature:
             self.row.put(TEMPERATURE, 0, self.batch.temperature.one(row))
@@ -75,13 +76,13 @@ def counts(
     with loop(first, last) as item:
         row = item // cuts.each
         cuts.gather(row)
-        for line in COUNTS:
+        for line in COUNTS[: batch.counts]:
             cuts.row.put(line, 0, 0)
         part = cuts.part(row, item, cuts.row, 0)
         part.note_nan()  # the infinity may be in another cut
         with loop(part.start, part.stop, CHUNK) as at:
             part._replace(start=at, stop=smaller(at + CHUNK, part.stop)).note_sum(Kept())
-        for line in (INVALID, *COUNTS):
+        for line in (INVALID, *COUNTS[: batch.counts]):
             cuts.noted.put(line, item, cuts.row.get(line, 0))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastsoftmax.cpu.normalizer import (
     INFINITY,
+    exponentials,
     log_normalizer,
     log_probability,
     logsumexp,
@@ -16,21 +17,24 @@ from fastsoftmax.cpu.normalizer import (
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Formula:
     """A function of rows; see normalizer.py for what its parts take and give."""
 
     name: str
-    # Whether one of the largest terms is kept apart from the total, for a logarithm.
-    apart: bool
-    # What is made of a row's total: the result, or what results are made with.
+    # Whether one of the largest terms is kept apart from the totals, for a logarithm.
+    apart: bool = False
+    # What is added up of each logit, its exponential first, and how many totals that makes.
+    terms: Callable[..., list[Any]] = exponentials
+    totals: int = 1
+    # What is made of a row's totals: the result, or what results are made with.
     finish: Callable[..., Any]
     # What a result is made of, for each logit; None where a row has one.
-    result: Callable[..., Any] | None
+    result: Callable[..., Any] | None = None
     # Whether it is made of the logit's exponential, not the logit.
-    of_term: bool
+    of_term: bool = False
     # Whether logits may be divided by temperatures.
-    tempered: bool
+    tempered: bool = True
     # The result for a logit that is masked; where there is one a row, of a row without any.
     absent: float
     # Bounds on the error in ULP, of float32 and float64: the docstrings give their arithmetic.
@@ -42,11 +46,18 @@ class Formula:
         return self.result is not None
 
 
-SOFTMAX = Formula("softmax", False, reciprocal, probability, True, True, 0.0, (1.75, 1.6))
+SOFTMAX = Formula(
+    name="softmax", finish=reciprocal, result=probability, of_term=True, absent=0.0,
+    bounds=(1.75, 1.6),
+)  # fmt: skip
 LOG_SOFTMAX = Formula(
-    "log_softmax", True, log_normalizer, log_probability, False, True, -INFINITY, (1.1, 1.1)
-)
-LOGSUMEXP = Formula("logsumexp", True, logsumexp, None, False, False, -INFINITY, (1.1, 1.1))
+    name="log_softmax", apart=True, finish=log_normalizer, result=log_probability,
+    absent=-INFINITY, bounds=(1.1, 1.1),
+)  # fmt: skip
+LOGSUMEXP = Formula(
+    name="logsumexp", apart=True, finish=logsumexp, tempered=False, absent=-INFINITY,
+    bounds=(1.1, 1.1),
+)  # fmt: skip
 FORMULAS = SOFTMAX, LOG_SOFTMAX, LOGSUMEXP
 
 #: The bound on the error in ULP of each function and type that kernels compute. What is computed in

@@ -12,6 +12,7 @@ Everything here works on lanes: a row's numbers spread, or those of rows side by
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -21,12 +22,12 @@ from fastsoftmax.cpu.arithmetic import (
     Pair,
     Sums,
     Term,
-    add_term,
+    add_terms,
     counts_of,
     exponential,
     logarithm,
     shift_of,
-    total_of,
+    totals_of,
     two_sum,
 )
 from fastsoftmax.cpu.lanes import (
@@ -149,13 +150,20 @@ def _shifted(
 
 def term_of(x: Value, row: Row, c: Constants) -> Term:
     """A logit's exponential over the shift; of all above the second largest, that one's."""
-    if row.second is not None:
-        x = smaller(row.second, x)  # NaN stays
-    z, rest = _scaled(x, row.off, row.times)
+    z, rest = _scaled(_lowered(x, row), row.off, row.times)
     below = row.lowest > z  # not NaN
     if rest is not None:
         rest = select(below, 0.0, rest)
     return exponential(select(below, row.lowest, z), rest, row.shift, c)
+
+
+def _lowered(x: Value, row: Row) -> Value:
+    return x if row.second is None else smaller(row.second, x)  # NaN stays
+
+
+def exponentials(x: Value, row: Row, c: Constants) -> list[Term]:
+    """What most formulas add up."""
+    return [term_of(x, row, c)]
 
 
 # --- what is made of totals ----------------------------------------------------------------------
@@ -165,17 +173,20 @@ class Total(NamedTuple):
     """What was counted of rows on so many grids, and NaN where a row holds NaN, else 0."""
 
     counts: list[Value]
+    grids: tuple[int, ...]
     invalid: Value
-    grids: int
 
 
 def reciprocal(total: Total, row: Row, c: Constants) -> Pair:
     """1 / total; NaN where the row holds an infinity, or nothing else."""
-    high, low = total_of(total.counts, c)
+    ((high, low),) = totals_of(total.counts, total.grids, c)
     a = 1.0 / high
+    return Pair(_of_bounded(a, total, row), a * (fma(-a, high, 1.0) - a * low))
+
+
+def _of_bounded(value: Value, total: Total, row: Row) -> Value:
     top = wide(row.top)
-    value = select(top - top == 0.0, a + total.invalid, NAN)
-    return Pair(value, a * (fma(-a, high, 1.0) - a * low))
+    return select(top - top == 0.0, value + total.invalid, NAN)
 
 
 def _power(n: Value) -> Value:
@@ -183,11 +194,11 @@ def _power(n: Value) -> Value:
     return from_bits(bits_of(n + (1.5 * 2.0**52 + 1023)) << 52)
 
 
-def log_total(total: Total, row: Row, c: Constants) -> Pair:
-    """log(total) where the largest term is 1: what is next to 1 is never added to it."""
+def _others(total: Total, row: Row, terms: Callable[..., list[Term]], c: Constants) -> list[Pair]:
+    """The totals without one of the largest terms, relative to it."""
     assert row.second is not None
     none = Sums.none(row.top.element, row.top.width, total.grids)
-    once = counts_of(add_term(none, term_of(row.second, row, c), c), 1, c)
+    once = counts_of(add_terms(none, terms(row.second, row, c), c), 1, c)
     counts = [count - one for count, one in zip(total.counts, once, strict=True)]
     # The largest term over its own power, and how far from that the shift is.
     z, rest = _scaled(row.top, row.off, row.times)
@@ -195,22 +206,35 @@ def log_total(total: Total, row: Row, c: Constants) -> Pair:
     away = _shifted(row.top, row.second, row.off, row.times, c)
     n = wide(fma(away, c.to_power, c.to_integer) - fma(z, c.to_power, c.to_integer))
     unscale = wide(c.unscale)
-    f, f_low = two_sum(wide(largest.h) * unscale, wide(largest.lo) * unscale)
-    high, low = total_of(counts, c)
-    others = high / f
-    others_low = (fma(-others, f, high) + (low - others * f_low)) / f
+    divisor = two_sum(wide(largest.h) * unscale, wide(largest.lo) * unscale)
     # in two factors: the product may be subnormal
     n = select(n > -1200.0, n, -1200.0)
     first = select(n > -600.0, n, -600.0)
     a, b = _power(first), _power(n - first)
-    others, others_low = others * a * b, others_low * a * b
+    quotients = [quotient(each, divisor) for each in totals_of(counts, total.grids, c)]
+    return [Pair(value * a * b, rest * a * b) for value, rest in quotients]
 
-    high, low = two_sum(like(1.0, others), others)
-    value, rest = logarithm(high, low + others_low)
-    alone = others < 2.0**-30
-    value = select(alone, others, value)
-    rest = select(alone, fma(others * -0.5, others, others_low), rest)
-    return Pair(select(wide(row.top) < INFINITY, value, 0.0) + total.invalid, rest)
+
+def quotient(a: Pair, b: Pair) -> Pair:
+    """a / b."""
+    value = a.value / b.value
+    return Pair(value, (fma(-value, b.value, a.value) + (a.rest - value * b.rest)) / b.value)
+
+
+def _log_of_one_and(others: Pair) -> Pair:
+    """log(1 + others), where what is next to 1 is never added to it."""
+    high, low = two_sum(like(1.0, others.value), others.value)
+    value, rest = logarithm(high, low + others.rest)
+    alone = others.value < 2.0**-30
+    value = select(alone, others.value, value)
+    return Pair(value, select(alone, fma(others.value * -0.5, others.value, others.rest), rest))
+
+
+def log_total(total: Total, row: Row, c: Constants) -> Pair:
+    """log(total) where the largest term is 1."""
+    (others,) = _others(total, row, exponentials, c)
+    log = _log_of_one_and(others)
+    return Pair(select(wide(row.top) < INFINITY, log.value, 0.0) + total.invalid, log.rest)
 
 
 def logsumexp(total: Total, row: Row, c: Constants) -> Pair:

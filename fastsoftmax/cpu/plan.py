@@ -141,7 +141,7 @@ def _run_shared(
 ) -> None:
     """All cuts' maxima, then all cuts' counts, then all results; see cuts.py."""
     cuts = len(x) * cuts_of(x.shape[1])
-    noted = np.empty((6, cuts)), np.empty((4, cuts), np.int64)
+    noted = np.empty((6, cuts)), np.empty((8, cuts), np.int64)
     arguments = x, out, temperature, mask, *noted
     for kind, items in (
         ("maxima", cuts), ("counts", cuts), ("cuts", cuts if formula.mapped else len(x))

@@ -15,16 +15,16 @@ from fastsoftmax.cpu.arithmetic import (
     LN2_LOW,
     Constants,
     Sums,
-    Term,
-    add_term,
+    add_terms,
     added,
     counts_of,
     counts_on,
     exponential,
     logarithm,
     not_finite,
+    product,
     shift_by,
-    total_of,
+    totals_of,
     two_sum,
 )
 from fastsoftmax.cpu.batch import KERNELS
@@ -57,6 +57,7 @@ from fastsoftmax.cpu.normalizer import INFINITY
 from fastsoftmax.cpu.sizes import CHUNK
 
 _WIDTH = 8
+_GRIDS = (3,)
 _LOG2_E = 1.4426950408889634
 # Terms are signed, and those of the largest power below 4 of its steps.
 _ROOM = 3
@@ -128,8 +129,8 @@ def _beyond_numbers(row: _Weighted) -> Value:
 
 def _counted(row: _Weighted, off: Value, most: Value, c: Constants) -> tuple[State, Value]:
     """What the row counts, relative to the power ``most``, and whether it holds NaN or infinity."""
-    none = Sums.none(DOUBLE, _WIDTH, 3)
-    totals = Variables(*[number(0, INT64)] * counts_on(3, c), number(0, INT64))
+    none = Sums.none(DOUBLE, _WIDTH, _GRIDS)
+    totals = Variables(*[number(0, INT64)] * counts_on(*_GRIDS, DOUBLE), number(0, INT64))
     with loop(0, row.length, CHUNK) as start:
         stop = smaller(start + CHUNK, row.length)
 
@@ -137,16 +138,14 @@ def _counted(row: _Weighted, off: Value, most: Value, c: Constants) -> tuple[Sta
             mantissa, power = _in_powers(w)
             nothing = most > _power_of(x, w, off) + _NOTHING
             shift = shift_by(most + _ROOM - to_real(power), c)
-            e, h, lo = exponential(select(nothing, 0.0, x - off), None, shift, c, exact=True)
-            rest = (h - e) + lo
-            high = select(nothing, 0.0, e * mantissa)
-            low = select(nothing, 0.0, fma(e, mantissa, -high) + rest * mantissa)
+            term = exponential(select(nothing, 0.0, x - off), None, shift, c, exact=True)
+            term = product(term, select(nothing, 0.0, mantissa))
             *counts, seen = state
-            sums = add_term(Sums(counts, seen), Term(high, high, low), c)
+            sums = add_terms(Sums(counts, seen, _GRIDS), [term], c)
             return [*sums.counts, sums.seen | bits_of(w - w)]
 
         *counts, seen = row.over(start, stop, [*none.counts, none.seen], body)
-        more = counts_of(Sums(counts, seen), (stop - start + (_WIDTH - 1)) // _WIDTH, c)
+        more = counts_of(Sums(counts, seen, _GRIDS), (stop - start + (_WIDTH - 1)) // _WIDTH, c)
         found = select(any_of(not_finite(seen, c)), number(1, INT64), 0)
         totals.set(*added(totals.get(), [*map(sum_of, more), found]))
     *counts, found = totals.get()
@@ -176,7 +175,7 @@ def _weighted(
 
 def _logarithm(counts: State, off: Value, most: Value, c: Constants) -> tuple[Value, Value]:
     """The logarithm of the absolute value of what was counted, and its sign."""
-    high, low = total_of(counts, c)
+    ((high, low),) = totals_of(counts, _GRIDS, c)
     one = _sign(high)
     # where it is near, the power is part of what the logarithm is taken of
     near = (most > -400.0) & (most < 400.0)
