@@ -46,6 +46,13 @@ def logsumexp(row):
     return max(x) + log_total(row)
 
 
+def entropy(row, temperature=1):
+    """The exact entropy of a row's softmax, in nats."""
+    x = [mpmath.mpf(float(v)) / temperature for v in row]
+    means = [p * (max(x) - v) for p, v in zip(softmax(row, temperature), x, strict=True)]
+    return log_total(row, temperature) + mpmath.fsum(means)
+
+
 def unit(true, dtype):
     """The unit in the last place at the exact number ``true``."""
     precision, smallest = FORMATS[np.dtype(dtype).name]
