@@ -303,9 +303,12 @@ def _group(
     c, length = Constants(batch.element), batch.x.shape[1]
 
     def fetch(array: Array, i: Any) -> None:
-        line = smaller(i + _AHEAD, length - 1)
+        line = i + smaller(_AHEAD, length)
+        next_panel = line >= length
+        line = select(next_panel, line - length, line)
+        column = select(next_panel, left + width, left)
         for j in range(0, width, 64 // array.itemsize):
-            array.fetch(o, line, left + j)
+            array.fetch(o, line, column + j)
 
     def read(i: Any) -> Value:
         fetch(batch.x, i)
