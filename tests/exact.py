@@ -46,6 +46,12 @@ def logsumexp(row):
     return max(x) + log_total(row)
 
 
+def entropy(row, temperature=1):
+    """The exact entropy of the softmax, in nats: -sum p log p, of which no term cancels."""
+    terms = zip(softmax(row, temperature), log_softmax(row, temperature), strict=True)
+    return -mpmath.fsum(p * log for p, log in terms)
+
+
 def unit(true, dtype):
     """The unit in the last place at the exact number ``true``."""
     precision, smallest = FORMATS[np.dtype(dtype).name]
