@@ -1,9 +1,9 @@
-"""softmax, log_softmax and logsumexp: right, the same everywhere, and as fast as copying."""
+"""softmax and its kin: right, the same everywhere, and as fast as copying."""
 
 try:
     from fastsoftmax.cpu.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
-    from fastsoftmax.functions import log_softmax, logsumexp, softmax
+    from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
 except KeyboardInterrupt:
     # Python imports the package before a command line in it can begin: there, it is one line.
     import sys
@@ -16,6 +16,14 @@ except KeyboardInterrupt:
     print("fastsoftmax: interrupted", file=sys.stderr)
     raise SystemExit(130) from None
 
-__all__ = ["ERROR_BOUNDS", "__version__", "log_softmax", "logsumexp", "set_threading", "softmax"]
+__all__ = [
+    "ERROR_BOUNDS",
+    "__version__",
+    "entropy",
+    "log_softmax",
+    "logsumexp",
+    "set_threading",
+    "softmax",
+]
 
 __version__ = "0.1.0"

@@ -72,7 +72,18 @@ def _logsumexp(part: _Parts) -> Any:
     return result.real + 1j * np.where(np.abs(angle) < np.pi, angle, wrapped)
 
 
-_FORMULAS = {"softmax": _softmax, "log_softmax": _log_softmax, "logsumexp": _logsumexp}
+def _entropy(part: _Parts) -> Any:
+    if part.rows.dtype.kind == "c":
+        raise TypeError(f"entropy needs real numbers, got an array of {part.rows.dtype!r}")
+    p = _softmax(part)
+    reduced = tuple(axis for axis, size in enumerate(part.leading.shape) if size == 1)
+    means = np.where(p == 0, 0, p * (part.shift - part.rows)).sum(axis=reduced, keepdims=True)
+    return _log_total(part) + means
+
+
+_FORMULAS = {
+    "softmax": _softmax, "log_softmax": _log_softmax, "logsumexp": _logsumexp, "entropy": _entropy
+}  # fmt: skip
 
 
 def computed(

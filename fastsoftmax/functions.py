@@ -1,11 +1,11 @@
-"""softmax, log_softmax and logsumexp: SciPy's signatures and results, and more."""
+"""softmax, log_softmax, logsumexp and entropy: SciPy's signatures and results, and more."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastsoftmax import call
-from fastsoftmax.cpu.formulas import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from fastsoftmax.cpu.formulas import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 
 Axis = int | tuple[int, ...] | None
 
@@ -210,3 +210,49 @@ def logsumexp(
     if b is None and not return_sign:
         return call.rows(LOGSUMEXP, a, axis, where, dtype=dtype, out=out, keepdims=keepdims)
     return call.weighted(a, axis, b, keepdims, return_sign, out, where, dtype)
+
+
+def entropy(
+    x: Any, axis: Axis = -1, *, where: Any = None, temperature: Any = 1.0, dtype: Any = None
+) -> Any:
+    r"""The entropy of each row's softmax, in nats.
+
+    .. math:: H = -\sum_i p_i \log p_i = \log \sum_j e^{-d_j} + \sum_i p_i d_i,
+        \quad d_i = (\max_j x_j - x_i) / T
+
+    Parameters
+    ----------
+    x, where, temperature, dtype
+        As for `softmax`.
+    axis : int, tuple of ints or None
+        What is one distribution: along these axes together, or the whole array (None).
+
+    Returns
+    -------
+    ndarray, scalar, or what ``x`` was
+        Without the reduced axes; from 0, where one class has it all, to log n. NaN where softmax
+        is: NaN or +inf anywhere, and rows without a class that is possible.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax`; also for complex numbers.
+
+    Notes
+    -----
+    Error: at most 1.1 ULP for float32 and float64 (0.5 for the one rounding, and at most 2**-25.9
+    or 2**-54.8 of each of the two summands, of which none is negative), 0.51 for float16 and
+    bfloat16: as exact next to 0 as anywhere, where p log p loses all. Bits as for `softmax`.
+
+    Source: C. E. Shannon, A mathematical theory of communication, Bell System Technical Journal 27
+    (1948), doi:10.1002/j.1538-7305.1948.tb01338.x.
+
+    Examples
+    --------
+    >>> import fastsoftmax
+    >>> float(fastsoftmax.entropy([1.0, 1.0, 1.0, 1.0]))
+    1.3862943611198906
+    >>> float(fastsoftmax.entropy([40.0, 0.0]))
+    1.7418422543312423e-16
+    """
+    return call.rows(ENTROPY, x, axis, where, temperature, dtype)

@@ -71,7 +71,7 @@ def computed(kind, name, given):
     """What a kernel makes of rows."""
     x, temperature, mask = given
     count, length = x.shape
-    out = np.full(count if name == "logsumexp" else x.shape, 77).astype(x.dtype)
+    out = np.full(x.shape if FORMULA[name].mapped else count, 77).astype(x.dtype)
     if kind in ("columns", "long_columns"):
         beside = np.ascontiguousarray(x.T)[None]
         temperature = None if temperature is None else temperature[None]
@@ -109,7 +109,7 @@ def computed_weighted(x, weight):
 def planned(name, given):
     """What the plan's choice of kernels makes of rows."""
     x, temperature, mask = given
-    out = np.empty(len(x) if name == "logsumexp" else x.shape, x.dtype)
+    out = np.empty(x.shape if FORMULA[name].mapped else len(x), x.dtype)
     plan.compute(FORMULA[name], stored(x), stored(out), temperature, mask)
     return out
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from placed import How, edges_of, in_a_process, placed
 
-from fastsoftmax import log_softmax, logsumexp, softmax
+from fastsoftmax import entropy, log_softmax, logsumexp, softmax
 from fastsoftmax.cpu import plan
 from fastsoftmax.cpu.sizes import BLOCK, PACKED
 
@@ -55,6 +55,8 @@ def calls_at_an_edge(shape, dtype, edge):
         yield function, x, {"temperature": temperature, "where": mask, "out": out}
     for mask in (None, *masks):
         yield logsumexp, x, {"where": mask}
+        for temperature in temperatures:
+            yield entropy, x, {"temperature": temperature, "where": mask}
     for weight in weights:
         yield logsumexp, x, {"b": weight, "return_sign": True}
 

@@ -8,12 +8,15 @@ from typing import Any
 
 from fastsoftmax.cpu.normalizer import (
     INFINITY,
+    NAN,
+    entropy,
     exponentials,
     log_normalizer,
     log_probability,
     logsumexp,
     probability,
     reciprocal,
+    surprisals,
 )
 
 
@@ -58,7 +61,11 @@ LOGSUMEXP = Formula(
     name="logsumexp", apart=True, finish=logsumexp, tempered=False, absent=-INFINITY,
     bounds=(1.1, 1.1),
 )  # fmt: skip
-FORMULAS = SOFTMAX, LOG_SOFTMAX, LOGSUMEXP
+ENTROPY = Formula(
+    name="entropy", apart=True, terms=surprisals, totals=2, finish=entropy, absent=NAN,
+    bounds=(1.1, 1.1),
+)  # fmt: skip
+FORMULAS = SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, ENTROPY
 
 #: The bound on the error in ULP of each function and type that kernels compute. What is computed in
 #: float32 and rounded to 16 bits is off by half an ULP and what float32 is.

@@ -26,6 +26,7 @@ from fastsoftmax.cpu.arithmetic import (
     counts_of,
     exponential,
     logarithm,
+    product,
     shift_of,
     totals_of,
     two_sum,
@@ -166,6 +167,19 @@ def exponentials(x: Value, row: Row, c: Constants) -> list[Term]:
     return [term_of(x, row, c)]
 
 
+# Surprisals are added up over a power of two, so that none is beyond the grids.
+_SURPRISAL = {FLOAT: 2.0**-9, DOUBLE: 2.0**-12}
+
+
+def surprisals(x: Value, row: Row, c: Constants) -> list[Term]:
+    """A logit's exponential, and that times how far it is below the largest: (top - x) / T."""
+    term, scale = term_of(x, row, c), _SURPRISAL[x.element]
+    value, rest = difference(_lowered(x, row), row.top, row.times)
+    below = c.reach * -3.0 > value  # nothing, whatever it is multiplied by
+    value, rest = select(below, c.reach * -3.0, value), select(below, 0.0, rest)
+    return [term, product(term, value * -scale, rest * -scale)]
+
+
 # --- what is made of totals ----------------------------------------------------------------------
 
 
@@ -194,8 +208,10 @@ def _power(n: Value) -> Value:
     return from_bits(bits_of(n + (1.5 * 2.0**52 + 1023)) << 52)
 
 
-def _others(total: Total, row: Row, terms: Callable[..., list[Term]], c: Constants) -> list[Pair]:
-    """The totals without one of the largest terms, relative to it."""
+def _others(
+    total: Total, row: Row, terms: Callable[..., list[Term]], worth: list[float], c: Constants
+) -> list[Pair]:
+    """The totals without one of the largest terms, relative to it; what each is worth."""
     assert row.second is not None
     none = Sums.none(row.top.element, row.top.width, total.grids)
     once = counts_of(add_terms(none, terms(row.second, row, c), c), 1, c)
@@ -211,8 +227,11 @@ def _others(total: Total, row: Row, terms: Callable[..., list[Term]], c: Constan
     n = select(n > -1200.0, n, -1200.0)
     first = select(n > -600.0, n, -600.0)
     a, b = _power(first), _power(n - first)
-    quotients = [quotient(each, divisor) for each in totals_of(counts, total.grids, c)]
-    return [Pair(value * a * b, rest * a * b) for value, rest in quotients]
+    results = []
+    for each, scale in zip(totals_of(counts, total.grids, c), worth, strict=True):
+        value, rest = quotient(each, divisor)
+        results.append(Pair(value * scale * a * b, rest * scale * a * b))
+    return results
 
 
 def quotient(a: Pair, b: Pair) -> Pair:
@@ -232,7 +251,7 @@ def _log_of_one_and(others: Pair) -> Pair:
 
 def log_total(total: Total, row: Row, c: Constants) -> Pair:
     """log(total) where the largest term is 1."""
-    (others,) = _others(total, row, exponentials, c)
+    (others,) = _others(total, row, exponentials, [1.0], c)
     log = _log_of_one_and(others)
     return Pair(select(wide(row.top) < INFINITY, log.value, 0.0) + total.invalid, log.rest)
 
@@ -248,6 +267,19 @@ def _beside_top(log: Pair, total: Total, row: Row) -> Pair:
     value, rest = two_sum(value, error + log.rest)
     bounded = top - top == 0.0
     return Pair(select(bounded, value, top + total.invalid), select(bounded, rest, 0.0))
+
+
+def entropy(total: Total, row: Row, c: Constants) -> Pair:
+    """log(total), and the mean of how far logits are below the largest."""
+    worth = [1.0, 1 / _SURPRISAL[row.top.element]]
+    others, surprisal = _others(total, row, surprisals, worth, c)
+    one, rest = two_sum(like(1.0, others.value), others.value)
+    whole = Pair(one, rest + others.rest)
+    mean = quotient(surprisal, whole)
+    log = _log_of_one_and(others)
+    value, rest = two_sum(log.value, mean.value)
+    value, rest = two_sum(value, rest + (log.rest + mean.rest))
+    return Pair(_of_bounded(value, total, row), rest)
 
 
 def log_normalizer(total: Total, row: Row, c: Constants) -> Pair:
