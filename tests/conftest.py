@@ -7,11 +7,26 @@ import tempfile
 
 import pytest
 
+try:
+    import fcntl
+except ImportError:  # Windows: there, times are held beside other tests
+    fcntl = None
+
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _cache = tempfile.mkdtemp(prefix="fastsoftmax-tests-")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
     # For this process and all that it starts: pytest's workers, and what tests run.
     os.environ["NUMBA_CACHE_DIR"] = _cache
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test that holds a time has the machine to itself: all workers' other tests wait."""
+    if fcntl is None:
+        return (yield)
+    with open(os.path.join(os.environ["NUMBA_CACHE_DIR"], "tests.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)

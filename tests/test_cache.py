@@ -52,6 +52,7 @@ print(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") els
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.alone
 def test_importing_takes_hardly_longer_than_numba():
     program = """
 import time

@@ -188,6 +188,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert run_on(layer, PARALLEL + program).stdout == f"{expected}\n"
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 @pytest.mark.parametrize("layer", layers())
 def test_an_interrupt_stops_a_long_call(layer):
@@ -206,7 +207,7 @@ except KeyboardInterrupt:
     print(time.perf_counter() - start)
 compute()
 """
-    assert float(run_on(layer, program).stdout) < 0.5 + 0.3 * 3  # this machine may be busy
+    assert float(run_on(layer, program).stdout) < 0.5 + 0.3
 
 
 @pytest.mark.parametrize("layer", layers())

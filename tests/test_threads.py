@@ -121,6 +121,7 @@ assert parallel(6).all()
     run(program, NUMBA_THREADING_LAYER=layer)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 @pytest.mark.parametrize("what", ["rows", "one_row", "columns"])
 def test_an_interrupt_stops_a_long_call(what):
@@ -152,7 +153,7 @@ print("usable", flush=True)
         start = time.perf_counter()
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "stopped\n"
-        assert time.perf_counter() - start < 0.3 * 3  # this machine may be busy with other tests
+        assert time.perf_counter() - start < 0.3
         assert process.stdout.readline() == "usable\n"
     assert process.returncode == 0
 
