@@ -47,10 +47,9 @@ def logsumexp(row):
 
 
 def entropy(row, temperature=1):
-    """The exact entropy of a row's softmax, in nats."""
-    x = [mpmath.mpf(float(v)) / temperature for v in row]
-    means = [p * (max(x) - v) for p, v in zip(softmax(row, temperature), x, strict=True)]
-    return log_total(row, temperature) + mpmath.fsum(means)
+    """The exact entropy of the softmax, in nats: -sum p log p, of which no term cancels."""
+    terms = zip(softmax(row, temperature), log_softmax(row, temperature), strict=True)
+    return -mpmath.fsum(p * log for p, log in terms)
 
 
 def unit(true, dtype):

@@ -3,9 +3,11 @@
 They compute in long double (64 bits) and round once, so that the planted fault is the only one.
 """
 
+import inspect
+
 import numpy as np
 
-from verification.subjects import CONVENTIONS, Subject, by_convention
+from verification.subjects import CONVENTIONS, OPTIONS, Subject, by_convention
 
 WIDE = np.longdouble
 
@@ -79,18 +81,33 @@ def correct_logsumexp(x, axis=None, *, out=None, where=None):
     with np.errstate(all="ignore"):
         top, shift, largest, rest = _rest(wide, axis)
         result = np.where(np.isfinite(top), top + np.log1p(rest), np.log(largest + rest) + shift)
+    return _returned(_squeezed(result, axis), x, out, None, 0)
+
+
+def _squeezed(result, axis):
     axes = axis if isinstance(axis, tuple) else (axis,)
-    result = np.squeeze(result, axis=tuple(a % wide.ndim for a in axes))
-    return _returned(result, x, out, None, 0)
+    return np.squeeze(result, axis=tuple(a % result.ndim for a in axes))
+
+
+def correct_entropy(x, axis=None, *, out=None, where=None, temperature=1.0):
+    wide, axis = _prepared(x, axis, where, temperature)
+    with np.errstate(all="ignore"):
+        top, _, largest, rest = _rest(wide, axis)
+        distance = top - wide
+        terms = np.exp(-distance)
+        weighted = np.where(terms > 0, terms * distance, 0).sum(axis=axis, keepdims=True)
+        result = np.log1p(rest) + weighted / (largest + rest)
+        result = np.where(np.isfinite(top), result, np.nan)
+    return _returned(_squeezed(result, axis), x, out, None, 0)
 
 
 _FUNCTIONS = {
     "softmax": correct_softmax,
     "log_softmax": correct_log_softmax,
     "logsumexp": correct_logsumexp,
+    "entropy": correct_entropy,
 }
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
-_OPTIONS = frozenset({"out", "where", "temperature"})
 
 
 def _gradient(name, x, weights):
@@ -113,8 +130,8 @@ def _described(functions=_FUNCTIONS, gradient=_gradient):
             name: by_convention(call, CONVENTIONS[0], name) for name, call in functions.items()
         },
         options={
-            name: _OPTIONS - ({"temperature"} if name == "logsumexp" else set())
-            for name in functions
+            name: frozenset(inspect.signature(call).parameters) & set(OPTIONS)
+            for name, call in functions.items()
         },
         dtypes=_DTYPES,
         gradient=gradient,
@@ -280,6 +297,41 @@ def log_of_a_sum_near_one(x, axis=-1):
         top = wide.max(axis=axis, keepdims=True)
         total = np.exp(wide - top).astype(_type(x)).sum(axis=axis, dtype=_type(x))
         return _rounded(x, np.squeeze(top, axis) + np.log(total))
+
+
+def entropy_of_rounded_probabilities(x, axis=-1):
+    p = _wide(correct_softmax(x, axis))
+    return _rounded(x, -np.sum(p * np.log(np.where(p == 0, 1, p)), axis=axis))
+
+
+def entropy_where_0_log_0_is_nan(x, axis=-1):
+    with np.errstate(all="ignore"):
+        p = _wide(correct_softmax(x, axis))
+        return _rounded(x, -np.sum(p * np.log(p), axis=axis))
+
+
+def entropy_as_a_difference(x, axis=-1):
+    wide = _wide(x)
+    with np.errstate(all="ignore"):
+        mean = np.sum(correct_softmax(wide, axis) * wide, axis=axis).astype(_type(x))
+        return np.asarray(correct_logsumexp(x, axis) - mean)
+
+
+def entropy_in_bits(x, axis=-1):
+    return _rounded(x, correct_entropy(_wide(x), axis) / np.log(WIDE(2)))
+
+
+def entropy_at_temperature_1(x, axis=-1, *, temperature=1.0):
+    return correct_entropy(x, axis)
+
+
+def entropy_below_0(x, axis=-1):
+    wide = correct_entropy(_wide(x), axis)
+    return _rounded(x, np.where(wide < 1e-9, -wide, wide))
+
+
+def entropy_above_log_n(x, axis=-1):
+    return _rounded(x, correct_entropy(_wide(x), axis) * (1 + WIDE(2) ** -20))
 
 
 def sums_to_less_than_one(x, axis=-1):

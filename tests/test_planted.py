@@ -88,6 +88,21 @@ PLANTED = [
     ),
     ("strides_ignored", "edges", "float64", "softmax", {"fortran_axis_-1": "wrong"}),
     ("log_of_a_sum_near_one", "hard", "float64", "logsumexp", {"logsumexp_0_-40": "rounding"}),
+    (
+        "entropy_of_rounded_probabilities",
+        *("extremes", "float64", "entropy"),
+        {"near_zero_logs": "rounding", "nearly_sure": "rounding"},
+    ),
+    (
+        "entropy_where_0_log_0_is_nan",
+        *("hard", "float16", "entropy"),
+        {"entropy_0_0_-inf": "wrong", "entropy_65504_-65504": "wrong"},
+    ),
+    ("entropy_as_a_difference", "extremes", "float64", "entropy", {"offset_1e10": "wrong"}),
+    ("entropy_in_bits", "edges", "float64", "entropy", {"ties_2": "wrong", "ties_9": "wrong"}),
+    ("entropy_at_temperature_1", "edges", "float64", "entropy", {"temperature_0.25": "wrong"}),
+    ("entropy_below_0", "properties", "float64", "entropy", {"0_to_log_n": "property"}),
+    ("entropy_above_log_n", "properties", "float64", "entropy", {"0_to_log_n": "property"}),
     ("raises_for_columns", "edges", "float64", "softmax", {"long_columns": "raises"}),
     ("wrong_shape", "extremes", "float64", "softmax", {"near_one": "shape"}),
 ]

@@ -15,6 +15,7 @@ import verification
 from verification import exhaustive, readme, subjects, suites
 from verification.__main__ import main
 from verification.checks import Task
+from verification.references import FUNCTIONS, REDUCED
 from verification.results import SCHEMA
 
 TESTS = Path(__file__).parent
@@ -115,6 +116,23 @@ def test_what_a_stranger_does_wrong_is_a_finding_and_the_run_goes_on():
     assert all("signal 6" in message for message in crashes.values())
     assert len(aborting.results) > 150
     assert not plain.holds
+
+
+@pytest.mark.parametrize("function", REDUCED)
+@pytest.mark.parametrize(("convention", "axis"), [("first", 0), ("rows", -1), ("last", -1)])
+def test_one_result_a_row_comes_back_however_the_axis_is_passed(convention, axis, function):
+    x = np.arange(60.0).reshape(3, 4, 5)
+    call = subjects.by_convention(lambda x: x.max(axis=axis), convention, function)
+    for where in (0, 1, -1, (0, 2), None):
+        assert np.array_equal(call(x, where), x.max(axis=where))
+
+
+def test_every_function_of_fastsoftmax_that_has_a_bound_is_verified():
+    assert set(fastsoftmax.ERROR_BOUNDS) <= set(FUNCTIONS)
+    subject = subjects.load("fastsoftmax")
+    assert set(subject.functions) == set(fastsoftmax.ERROR_BOUNDS)
+    assert subject.options["softmax"] == set(subjects.OPTIONS)
+    assert "temperature" not in subject.options["logsumexp"]
 
 
 def test_a_hang_ends_at_the_time_limit():

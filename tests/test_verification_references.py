@@ -2,6 +2,7 @@
 
 import math
 
+import exact as high_precision
 import mpmath
 import numpy as np
 import pytest
@@ -77,6 +78,22 @@ def test_pairs_agree_with_mpmath_to_73_bits(name, temperature):
             assert relative_error(got, b.exponent[index], a.mpf(index)) < 2.0**-73
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.75])
+@pytest.mark.parametrize("name", ["ordinary", "close together", "huge", "nearly sure"])
+def test_the_entropy_is_that_of_the_definition(name, temperature):
+    rows = ROWS[name]
+    each = np.full((len(rows), 1), temperature)
+    with np.errstate(all="ignore"):
+        found = references.by_pairs(rows, each, np.ones(rows.shape, bool)).of("entropy")
+    for index, row in enumerate(rows):
+        exact = high_precision.entropy(row, mpmath.mpf(temperature))
+        pair = found.high[index], found.low[index]
+        if exact and mpmath.log(exact, 2) > -1300:
+            assert relative_error(pair, found.exponent[index], exact) < 2.0**-73
+        else:
+            assert pair[0] == 0 or found.exponent[index] < -1200  # 0 in every format
+
+
 def test_the_cut_into_blocks_changes_nothing():
     row = np.random.default_rng(7).standard_normal((1, 70_000)) * 4
     whole = references.truth(row)
@@ -97,11 +114,14 @@ def test_rows_without_numbers():
         "softmax": [[nan, nan], [nan, nan], [nan, nan], [1, 0]],
         "log_softmax": [[nan, nan], [nan, -inf], [nan, nan], [0, -inf]],
         "logsumexp": [nan, inf, -inf, 0],
+        "entropy": [nan, nan, nan, 0],
     }
     for function, values in expected.items():
         np.testing.assert_array_equal(rounded(found.of(function), "float64"), values)
     masked = references.truth([[nan, 1.0, 1.0]], present=np.array([[False, True, True]]))
-    np.testing.assert_array_equal(rounded(masked.softmax, "float64"), [[0, 0.5, 0.5]])
+    np.testing.assert_array_equal(rounded(masked.of("softmax"), "float64"), [[0, 0.5, 0.5]])
+    assert rounded(masked.of("entropy"), "float64") == [np.log(2)]
+    assert np.isnan(references.truth(np.zeros((1, 0))).of("entropy").high)
 
 
 # --- the error -------------------------------------------------------------------------------
@@ -167,9 +187,11 @@ def test_rounding_agrees_with_numpys_casts(dtype):
 def test_allowances_for_cancellation_and_for_the_ordinary_formula():
     logs = np.log([[0.3, 0.7]])
     found = references.truth(logs)
-    condition = references.cancellation(found)[0]
+    condition = references.cancellation("logsumexp", found)[0]
     assert 1e15 < condition < 1e18
-    assert references.cancellation(references.truth([[0.0, -40.0], [5.0, 4.0]])).tolist() == [1, 1]
+    assert references.cancellation("entropy", found).tolist() == [1]
+    found = references.truth([[0.0, -40.0], [5.0, 4.0]])
+    assert references.cancellation("logsumexp", found).tolist() == [1, 1]
     kind = FORMATS["float32"]
     bound = references.ordinary_ulps(
         "softmax", references.truth([[0.0, -80.0]]), kind.unit, kind.smallest

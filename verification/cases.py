@@ -16,7 +16,7 @@ import numpy as np
 
 from verification.errors import FORMATS
 from verification.exact import Array
-from verification.references import FUNCTIONS
+from verification.references import FUNCTIONS, MAPPED
 
 Axis = int | tuple[int, ...] | None
 Random = np.random.Generator
@@ -213,6 +213,20 @@ def extremes() -> Iterator[Case]:
             [np.linspace(0, -math.log(tiniest(dtype)) + 1, 300), np.zeros(300)], axis=-1
         ).astype(dtype),
     )
+
+    def nearly_sure(dtype: np.dtype[Any], random: Random) -> Array:
+        lowest = -math.log(tiniest(dtype))
+        distance = np.linspace(lowest / 2, lowest + 20, 300)[:, None]
+        return np.concatenate([np.zeros((300, 1)), -np.repeat(distance, 40, axis=1)], 1).astype(
+            dtype
+        )
+
+    yield case(
+        "nearly_sure",
+        "the entropy of probabilities that are subnormal, or 0: each times its logarithm is not",
+        nearly_sure,
+        functions=("entropy",),
+    )
     yield case(
         "overflowing_sum",
         "a thousand terms that each fit, and a sum of exponentials that does not",
@@ -349,7 +363,7 @@ def edges() -> Iterator[Case]:
     for name, shape in {"no_columns": (5, 0), "nothing": (0,), "nothing_3d": (3, 0, 4)}.items():
         yield case(
             name,
-            "rows of no elements: an empty result, and -inf",
+            "rows of no elements: an empty result, -inf, or NaN",
             fixed(np.zeros(shape)),
             axis=1 if name == "nothing_3d" else -1,
             may_raise=True,
@@ -381,7 +395,7 @@ def edges() -> Iterator[Case]:
                 _normal(13, 41),
                 axis=axis,
                 out=out,
-                functions=FUNCTIONS if out == "fresh" else ("softmax", "log_softmax"),
+                functions=FUNCTIONS if out == "fresh" else MAPPED,
             )
     masks = {
         "some": lambda x: np.arange(x.size).reshape(x.shape) % 3 != 0,
@@ -525,6 +539,20 @@ def hard() -> Iterator[Case]:
         "the log-probability of a sure class came out as 0",
         fixed([[20.0, 0.0], [17.0, 0.0], [40.0, 0.0], [90.0, 0.0]]),
         "https://github.com/scipy/scipy/issues/19521",
+    )
+    yield case(
+        "entropy_0_0_-inf",
+        "p log p of a probability of 0 is 0, and came out as NaN",
+        fixed([[0.0, 0.0, -INF], [-INF, 3.0, -INF]]),
+        "https://github.com/pytorch/pytorch/issues/40553",
+        functions=("entropy",),
+    )
+    yield case(
+        "entropy_65504_-65504",
+        "the same of finite logits, where the log-probability overflows",
+        lambda dtype, random: np.array([[largest(dtype), -largest(dtype)]]).astype(dtype),
+        "https://github.com/huggingface/trl/issues/7221",
+        functions=("entropy",),
     )
     yield case(
         "small_log_probabilities",

@@ -66,8 +66,10 @@ class CallFailed(Exception):
         self.finding = finding
 
 
-def reduced_shape(shape: tuple[int, ...], axis: cases.Axis) -> tuple[int, ...]:
-    """The shape of a logsumexp."""
+def result_shape(function: str, shape: tuple[int, ...], axis: cases.Axis) -> tuple[int, ...]:
+    """The shape of a function's result."""
+    if function not in references.REDUCED:
+        return shape
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     gone = {a % len(shape) for a in axes}
     return tuple(n for i, n in enumerate(shape) if i not in gone)
@@ -101,7 +103,7 @@ def call(subject: Subject, function: str, x: Array, axis: cases.Axis, **options:
     except Exception as error:
         message = f"returned a {type(answer).__name__}: {error}"
         raise CallFailed(Finding("type", message)) from None
-    shape = reduced_shape(x.shape, axis) if function == "logsumexp" else x.shape
+    shape = result_shape(function, x.shape, axis)
     if result.shape != shape:
         raise CallFailed(Finding("shape", f"shape {result.shape}, not {shape}", got=_short(result)))
     # What type integers give is a library's own choice; that it has a fraction is not.
@@ -132,19 +134,22 @@ def truth_of(case: Case, x: Array) -> references.Truth:
     return references.truth(rows_of(x, case.axis), temperature, present)
 
 
+def _by_rows(function: str, result: Array, axis: cases.Axis) -> Array:
+    """A function's results by rows, as those of its `Truth`."""
+    return result.reshape(-1) if function in references.REDUCED else rows_of(result, axis)
+
+
 def errors_of(
     function: str, result: Array, found: references.Truth, axis: cases.Axis, dtype: str
 ) -> tuple[Array, Array]:
     """The errors of a result in ULP, by rows, and their allowance for cancellation."""
-    if function == "logsumexp":
-        return ulp_errors(result.reshape(-1), found.logsumexp, dtype), references.cancellation(
-            found
-        )
-    rows = rows_of(result, axis)
+    rows = _by_rows(function, result, axis)
     errors = ulp_errors(rows, found.of(function), dtype)
+    if function in references.REDUCED:
+        return errors, references.cancellation(function, found)
     # Beside +inf, NaN and the limit are both accepted (references.py).
     limit = {"softmax": 0.0, "log_softmax": -np.inf}[function]
-    finite = found.log_softmax.high == -np.inf
+    finite = found.of("log_softmax").high == -np.inf
     accepted = np.isnan(rows) | (finite & (rows == limit))
     return np.where(found.has_infinity[:, None] & accepted, 0.0, errors), np.ones(1)
 
@@ -209,7 +214,7 @@ def _options(case: Case, function: str, x: Array) -> tuple[Array, dict[str, Any]
     if not case.out:
         return x, options, None
     if case.out == "fresh":
-        shape = reduced_shape(x.shape, case.axis) if function == "logsumexp" else x.shape
+        shape = result_shape(function, x.shape, case.axis)
         memory = np.full((shape[0] + 2, *shape[1:]), 7, x.dtype)
         options["out"] = memory[1:-1]
         return x, options, memory
@@ -267,7 +272,7 @@ def _check_function(case: Case, dtype: str, function: str, subject: Subject, tas
         return Result(**common, status=HELD)
     at = np.unravel_index(int(np.argmax(measured)), measured.shape)
     explained = bool(np.all(measured <= ordinary(function, found, kind)))
-    rows = rows_of(result, case.axis) if function != "logsumexp" else result.reshape(-1)
+    rows = _by_rows(function, result, case.axis)
     finding = Finding(
         kind="rounding" if explained else "wrong",
         message=missed(ulp, bound) + ("; the ordinary formula's rounding" if explained else ""),

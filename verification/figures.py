@@ -98,7 +98,7 @@ def curves() -> list[Drawing]:
 
 def _softmax(rows: Array, temperature: Any = 1.0) -> Array:
     """The truth, rounded to float64."""
-    exact = references.truth(rows, temperature).softmax
+    exact = references.truth(rows, temperature).of("softmax")
     return np.asarray(np.ldexp(exact.high, np.maximum(exact.exponent, -1100).astype(np.int32)))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from verification import references
 from verification.cases import dtype_of
 from verification.checks import CallFailed, Check, Task, call, repeat_line
-from verification.errors import FORMATS, Bound
+from verification.errors import FORMATS, Bound, ulp_errors
 from verification.exact import Array
 from verification.results import FAILED, HELD, SKIPPED, Finding, Result
 from verification.subjects import Subject, load
@@ -85,7 +85,7 @@ class Property:
     measure: Callable[[Context], Measured]
 
 
-NORMALIZED = ("softmax", "log_softmax")
+NORMALIZED = references.MAPPED
 ALL = references.FUNCTIONS
 
 
@@ -153,7 +153,7 @@ def monotone(context: Context) -> Measured:
 
 
 def shift_invariant(context: Context) -> Measured:
-    """softmax(x + c) = softmax(x), logsumexp(x + c) = logsumexp(x) + c, where x + c is exact."""
+    """f(x + c) = f(x), but logsumexp(x + c) = logsumexp(x) + c, where x + c is exact."""
     bits = FORMATS[context.dtype].precision
     grid = 2.0 ** (4 - bits)  # integers below 2**(bits - 2) times a power of 2
     whole = context.random.integers(0, 2 ** (bits - 3), (20, 100)) * grid * 2.0**4
@@ -188,7 +188,7 @@ def permutation_equivariant(context: Context) -> Measured:
         x = context.draw(3, length)
         order = context.random.permutation(length)
         first, second = context(x), context(np.ascontiguousarray(x[:, order]))
-        if context.function != "logsumexp":
+        if context.function not in references.REDUCED:
             first = first[:, order]
         worst, elements = max(worst, _apart(first, second, context.dtype)), elements + first.size
     return Measured(worst, context.times(2, "2 B, for two results"), elements)
@@ -225,8 +225,22 @@ def between_maximum_and_log_n(context: Context) -> Measured:
         below, above = top - result, result - (top + math.log(length))
         off = np.maximum(0.0, np.maximum(below, above))
         found = references.truth(_wide(x))
-        unit = ulps(result, context.dtype) * references.cancellation(found)
+        unit = ulps(result, context.dtype) * references.cancellation("logsumexp", found)
         worst, elements = max(worst, float((off / unit).max())), elements + result.size
+    return Measured(worst, context.times(1, "B"), elements)
+
+
+def between_zero_and_log_n(context: Context) -> Measured:
+    """0 <= entropy, without exception, and entropy <= log n, which equal logits have."""
+    worst, elements = 0.0, 0
+    for length, spread in ((1, 1.0), (2, 0.0), (7, 0.0), (1000, 0.0), (1000, 1e-3), (9, 300.0)):
+        result = context(context.draw(30, length, spread=spread))
+        equal = references.truth(np.zeros((1, length))).of("entropy")
+        off = ulp_errors(result, equal, context.dtype)
+        if spread:
+            off = np.where(_wide(result) > equal.mpf(0), off, 0.0)
+        off = np.where(_wide(result) >= 0, off, np.inf)
+        worst, elements = max(worst, float(off.max())), elements + result.size
     return Measured(worst, context.times(1, "B"), elements)
 
 
@@ -238,7 +252,7 @@ def same_along_any_axis(context: Context) -> Measured:
     for axis in (0, 1):
         moved = np.ascontiguousarray(np.moveaxis(x, -1, axis))
         second = context(moved, axis)
-        if context.function != "logsumexp":
+        if context.function not in references.REDUCED:
             second = np.moveaxis(second, axis, -1)
         worst = max(worst, _apart(first, second, context.dtype))
     return Measured(worst, context.times(2, "2 B, for two results"), first.size)
@@ -344,7 +358,7 @@ def gradient(context: Context) -> Measured:
     if context.dtype not in ("float32", "float64"):
         raise NotApplicable("measured in float32 and float64")
     x = context.draw(1, n, spread=2.0)
-    shape = (1,) if context.function == "logsumexp" else (1, n)
+    shape = (1,) if context.function in references.REDUCED else (1, n)
     weights = context.random.standard_normal(shape).astype(x.dtype)
     got = subject.gradient(context.function, x, weights)
     values = [float(v) for v in x[0]]
@@ -388,12 +402,13 @@ PROPERTIES = (
     Property("permutation_equivariant", "order does not count", ALL, permutation_equivariant),
     Property("exp_of_log_softmax", "the two agree", ("softmax",), exp_of_log_softmax),
     Property("max_to_max_plus_log_n", "bounds", ("logsumexp",), between_maximum_and_log_n),
+    Property("0_to_log_n", "bounds", ("entropy",), between_zero_and_log_n),
     Property("same_along_any_axis", "axes agree", ALL, same_along_any_axis),
     Property("same_in_any_layout", "layouts agree", ALL, same_in_any_layout),
     Property("same_bits_twice", "reproducible", ALL, same_bits_twice),
     Property("same_bits_in_any_batch", "reproducible", ALL, same_bits_alone_and_in_a_batch),
     Property("same_bits_on_any_threads", "reproducible", ALL, same_bits_on_any_threads),
-    Property("gradient", "derivatives", ALL, gradient),
+    Property("gradient", "derivatives", references.USUAL, gradient),
 )
 # Processes are started for each: one type is enough.
 _ONCE = {"same_bits_on_any_threads": "float32"}

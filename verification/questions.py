@@ -73,7 +73,7 @@ def verdict(posted: Callable[..., Any], options: dict[str, Any], x: Array, axis:
         return "wrong"
     rows, got = np.moveaxis(x, axis, -1), np.moveaxis(result, axis, -1)
     found = references.truth(np.atleast_2d(rows))
-    errors = ulp_errors(np.atleast_2d(got), found.softmax, "float64")
+    errors = ulp_errors(np.atleast_2d(got), found.of("softmax"), "float64")
     return "right" if errors.max() <= _RIGHT else "wrong"
 
 

@@ -1,4 +1,4 @@
-"""The truth: softmax, log_softmax and logsumexp in high precision, by two methods.
+"""The truth: softmax, log_softmax, logsumexp and entropy in high precision, by two methods.
 
 ``by_mpmath`` computes a few logits with mpmath's 300 bits. ``by_pairs`` computes any number with
 pairs of float64 (doubledouble.py) and an exponent beside them: relative error below 2**-70, that
@@ -6,7 +6,7 @@ is a hundred-thousandth of an ULP of float64; tests hold it to mpmath. ``truth``
 up to ``SMALL`` logits.
 
 What the exact result is where there is no number: NaN anywhere makes a row NaN. A row of -inf
-alone has the logsumexp -inf, and NaN for softmax and log_softmax. +inf makes softmax NaN and
+alone has the logsumexp -inf, and NaN for all else. +inf makes softmax and entropy NaN and
 logsumexp +inf; in log_softmax the finite logits beside it are -inf and +inf itself is NaN. That
 is SciPy's way; for the finite logits of such a row both NaN and the limit (0, and -inf) are
 accepted of anyone, as there is no number to be right or wrong.
@@ -17,7 +17,8 @@ softmax functions, IMA J. Numer. Anal. 41 (2021), doi:10.1093/imanum/draa038.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mpmath
@@ -27,7 +28,10 @@ from verification import doubledouble as dd
 from verification.exact import Array, Exact
 
 SMALL = 64  # logits; one costs mpmath 50 us, and a pair of float64 0.2
-FUNCTIONS = ("softmax", "log_softmax", "logsumexp")
+MAPPED = ("softmax", "log_softmax")  # a result for each logit
+REDUCED = ("logsumexp", "entropy")  # one result a row
+FUNCTIONS = MAPPED + REDUCED
+USUAL = ("softmax", "log_softmax", "logsumexp")  # by these names in SciPy and most libraries
 _BLOCK = 1 << 14  # logits whose arrays stay in the second cache
 _FAR = -1400.0  # exp of less is 0 in every format, and beside every total
 
@@ -36,9 +40,7 @@ _FAR = -1400.0  # exp of less is 0 in every format, and beside every total
 class Truth:
     """The exact results for rows, and the quantities that error bounds are made of."""
 
-    softmax: Exact  # (rows, length)
-    log_softmax: Exact  # (rows, length)
-    logsumexp: Exact  # (rows,)
+    results: Mapping[str, Exact]  # by function: (rows, length), or (rows,) where it is reduced
     shift: Array  # (rows,): the largest logit, over temperature
     distance: Array  # (rows, length): the logits' distance from it, >= 0
     log_total: Array  # (rows,)
@@ -46,11 +48,7 @@ class Truth:
 
     def of(self, function: str) -> Exact:
         """The exact results of one function."""
-        return {
-            "softmax": self.softmax,
-            "log_softmax": self.log_softmax,
-            "logsumexp": self.logsumexp,
-        }[function]
+        return self.results[function]
 
 
 def truth(rows: Array, temperature: Any = 1.0, present: Array | None = None) -> Truth:
@@ -75,22 +73,21 @@ def _without_numbers(found: Truth, rows: Array, present: Array) -> Truth:
     nothing = ~((rows > -np.inf) & present).any(axis=-1) & ~nan
     inside = rows == np.inf
     wrong = np.asarray(nan | infinite | nothing)
-    softmax = np.where(wrong[:, None], np.nan, found.softmax.high)
-    log = np.where((nan | nothing)[:, None], np.nan, found.log_softmax.high)
+    softmax = np.where(wrong[:, None], np.nan, found.of("softmax").high)
+    log = np.where((nan | nothing)[:, None], np.nan, found.of("log_softmax").high)
     log = np.where(infinite[:, None], np.where(inside, np.nan, -np.inf), log)
     softmax = np.where(present, softmax, 0.0)
     log = np.where(present, log, -np.inf)
-    total = np.where(nan, np.nan, found.logsumexp.high)
+    total = np.where(nan, np.nan, found.of("logsumexp").high)
     total = np.where(infinite, np.inf, np.where(nothing, -np.inf, total))
-    return Truth(
-        _replaced(found.softmax, softmax),
-        _replaced(found.log_softmax, log),
-        _replaced(found.logsumexp, total),
-        found.shift,
-        found.distance,
-        found.log_total,
-        infinite,
-    )
+    high = {
+        "softmax": softmax,
+        "log_softmax": log,
+        "logsumexp": total,
+        "entropy": np.where(wrong, np.nan, found.of("entropy").high),
+    }
+    results = {name: _replaced(found.of(name), high[name]) for name in FUNCTIONS}
+    return replace(found, results=results, has_infinity=infinite)
 
 
 def _replaced(exact: Exact, high: Array) -> Exact:
@@ -108,12 +105,13 @@ def _countable(rows: Array, present: Array) -> Array:
 
 def by_mpmath(rows: Array, temperature: Array, present: Array) -> Truth:
     """One logit after the other, with 300 bits."""
-    softmax, log_softmax, logsumexp = [], [], []
+    results: dict[str, list[mpmath.mpf]] = {name: [] for name in FUNCTIONS}
     shifts, distances, log_totals = [], [], []
     with mpmath.workprec(300):
         for row, divisor in zip(_countable(rows, present), temperature[:, 0], strict=True):
             if not len(row):
-                logsumexp.append(mpmath.mpf("-inf"))
+                for name in REDUCED:  # there is no number, see above
+                    results[name].append(mpmath.mpf(0))
                 shifts.append(-np.inf)
                 log_totals.append(0.0)
                 continue
@@ -124,18 +122,18 @@ def by_mpmath(rows: Array, temperature: Array, present: Array) -> Truth:
             rest = mpmath.fsum(t for i, t in enumerate(terms) if i != place)
             # 300 bits of 1 + rest are not enough for a rest below 2**-300
             log = mpmath.log1p(rest) if rest > mpmath.mpf(2) ** -150 else rest - rest**2 / 2
-            softmax += [t / (1 + rest) for t in terms]
-            log_softmax += [v - top - log for v in x]
-            logsumexp.append(top + log)
+            results["softmax"] += [t / (1 + rest) for t in terms]
+            results["log_softmax"] += [v - top - log for v in x]
+            results["logsumexp"].append(top + log)
+            weighted = mpmath.fsum(t * (top - v) for t, v in zip(terms, x, strict=True) if t)
+            results["entropy"].append(log + weighted / (1 + rest))
             shifts.append(float(top))
             distances += [float(top - v) for v in x]
             log_totals.append(float(log))
-        found = [Exact.of_mpmath(v) for v in (softmax, log_softmax, logsumexp)]
+        found = {name: Exact.of_mpmath(numbers) for name, numbers in results.items()}
     shape = rows.shape
     return Truth(
-        found[0].reshape(*shape),
-        found[1].reshape(*shape),
-        found[2],
+        found | {name: found[name].reshape(*shape) for name in MAPPED},
         np.array(shifts, np.float64),
         np.array(distances, np.float64).reshape(shape),
         np.array(log_totals, np.float64),
@@ -153,9 +151,7 @@ def by_pairs(rows: Array, temperature: Array, present: Array) -> Truth:
     if len(pieces) == 1:
         return pieces[0]
     return Truth(
-        softmax=Exact.joined([p.softmax for p in pieces]),
-        log_softmax=Exact.joined([p.log_softmax for p in pieces]),
-        logsumexp=Exact.joined([p.logsumexp for p in pieces]),
+        results={name: Exact.joined([p.of(name) for p in pieces]) for name in FUNCTIONS},
         shift=np.concatenate([p.shift for p in pieces]),
         distance=np.concatenate([p.distance for p in pieces]),
         log_total=np.concatenate([p.log_total for p in pieces]),
@@ -203,10 +199,15 @@ def _piece(x: Array, temperature: Array) -> Truth:
     level = np.where(term_high != 0, power, nothing).max(axis=-1)
     level = np.where(level == nothing, 0, level)
 
-    def scaled(high: Array, low: Array, power: Array) -> tuple[Array, ...]:
-        return _scaled_by((high, low), power - level[:, None])
+    def scaled(d_high: Array, d_low: Array, *parts: Array) -> tuple[Array, ...]:
+        high, low, power = parts
+        term = _scaled_by((high, low), power - level[:, None])
+        near = d_high > _FAR * scale
+        d = np.where(near, d_high / scale, _FAR), np.where(near, d_low / scale, 0.0)
+        return *term, *dd.multiply(term, (-d[0], -d[1]))
 
-    high, low = dd.total(_in_blocks(scaled, term_high, term_low, power))  # type: ignore[arg-type]
+    summands = _in_blocks(scaled, d_high, d_low, term_high, term_low, power)
+    (high, low), (d_sum, d_sum_low) = dd.total(summands[:2]), dd.total(summands[2:])  # type: ignore[arg-type]
     rest = high[:, 0], low[:, 0]
     plain = _scaled_by(rest, level)
     total = dd.add((np.ones(len(x)), np.zeros(len(x))), plain)
@@ -216,8 +217,12 @@ def _piece(x: Array, temperature: Array) -> Truth:
     tiny = level < -200
     log = dd.log1p((np.where(tiny, 0.0, plain[0]), np.where(tiny, 0.0, plain[1])))
     log = np.where(tiny, rest[0], log[0]), np.where(tiny, rest[1], log[1])
-    log_exact = Exact.of(log[0], log[1], np.where(tiny, level, 0))
-    log = _scaled_by(log, np.where(tiny, level, 0))
+    base = np.where(tiny, level, 0)
+    log_exact = Exact.of(log[0], log[1], base)
+    # Both summands of the entropy are positive: nothing cancels.
+    mean = dd.divide(_scaled_by((d_sum[:, 0], d_sum_low[:, 0]), level - base), total)
+    entropy = Exact.of(*dd.add(log, mean), base)
+    log = _scaled_by(log, base)
     log_row = log_exact.high[:, None], log_exact.low[:, None], log_exact.exponent[:, None]
 
     def finish(d_high: Array, d_low: Array, term: Array, low: Array, power: Array) -> Any:
@@ -258,9 +263,12 @@ def _piece(x: Array, temperature: Array) -> Truth:
         np.where(at_zero, log_exact.exponent, above.exponent),
     )
     return Truth(
-        softmax=Exact(*found[:3]),
-        log_softmax=Exact(*found[3:6]),
-        logsumexp=logsumexp,
+        results={
+            "softmax": Exact(*found[:3]),
+            "log_softmax": Exact(*found[3:6]),
+            "logsumexp": logsumexp,
+            "entropy": entropy,
+        },
         shift=np.ldexp(shift[0], -lift) / scale[:, 0],
         distance=found[6],
         log_total=log[0],
@@ -299,37 +307,48 @@ def ordinary_ulps(function: str, found: Truth, unit: float, smallest: int) -> Ar
 
     softmax: (n + 3 + d_i + D) u p_i, where d_i is the distance from the largest logit and
     D = sum p_j d_j; log_softmax: (d_i + n + 2 + D + log total) u; logsumexp the same with the
-    largest logit for d_i; and one rounding of the result.
+    largest logit for d_i; and one rounding of the result. entropy, as -sum p_i log p_i: those
+    errors of p_i times abs(log p_i) = d_i + log total, those of log p_i times p_i, and those of
+    products and sum, (n + 1) u H. Added up: (2 n + 4 + D) H + sum p_j d_j**2 + D log total
+    + n + 2 + 2 D + log total, which does not vanish where H does.
     """
     length = found.distance.shape[-1]
     with np.errstate(all="ignore"):
-        p = np.ldexp(found.softmax.high, np.clip(found.softmax.exponent, -1074, 0).astype(np.int32))
+        softmax = found.of("softmax")
+        p = np.ldexp(softmax.high, np.clip(softmax.exponent, -1074, 0).astype(np.int32))
         mean = np.where(p > 0, p * found.distance, 0.0).sum(axis=-1)
         if function == "softmax":
             # u p_i is less than an ULP; subnormal exponentials and results lose half of one
             # more. A bound of a quarter of the result is none: sums that overflow are wrong.
-            ulp = 2 * unit * 2.0 ** np.maximum(found.softmax.exponent, smallest)
+            ulp = 2 * unit * 2.0 ** np.maximum(softmax.exponent, smallest)
             quarter = np.where(p > 0, np.maximum(4.0, p / ulp / 4), np.inf)
             return np.asarray(np.minimum(length + 4 + found.distance + mean[:, None], quarter))
         absolute = length + 2 + mean + found.log_total
         if function == "log_softmax":
-            result, absolute = found.log_softmax, found.distance + absolute[:, None]
+            absolute = found.distance + absolute[:, None]
+        elif function == "logsumexp":
+            absolute = np.abs(found.shift) + absolute
         else:
-            result, absolute = found.logsumexp, np.abs(found.shift) + absolute
-        ulp = np.ldexp(2 * unit, np.clip(result.exponent, -1000, 1000).astype(np.int32))
+            squares = np.where(p > 0, p * found.distance**2, 0.0).sum(axis=-1)
+            entropy = found.log_total + mean
+            absolute = absolute + mean + (2 * length + 4 + mean) * entropy
+            absolute = absolute + squares + found.log_total * mean
+        exponent = found.of(function).exponent
+        ulp = np.ldexp(2 * unit, np.clip(exponent, -1000, 1000).astype(np.int32))
         return np.asarray(2 + absolute * unit / ulp)
 
 
-def cancellation(found: Truth) -> Array:
-    """By what logsumexp's allowance grows where its shift and the log of its total cancel.
+def cancellation(function: str, found: Truth) -> Array:
+    """By what logsumexp's allowance grows where its shift and the log of its total cancel; or 1.
 
     The condition number of Blanchard, Higham and Higham, max|x_j| / |logsumexp|, taken for the
     largest logit alone: a rounding of the shift moves the result by that many roundings of its
-    own. At least 1.
+    own. At least 1. In the other functions nothing has to cancel.
     """
+    if function != "logsumexp":
+        return np.ones(1)
     with np.errstate(all="ignore"):
-        result = np.ldexp(
-            found.logsumexp.high, np.clip(found.logsumexp.exponent, -1074, 1023).astype(np.int32)
-        )
+        total = found.of(function)
+        result = np.ldexp(total.high, np.clip(total.exponent, -1074, 1023).astype(np.int32))
         ratio = np.abs(found.shift) / np.abs(result)
     return np.where(np.isfinite(ratio), np.maximum(1.0, ratio), 1.0)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from verification.references import FUNCTIONS
 from verification.results import FAILED, HELD, SKIPPED, Report, Result, SubjectReport, worst
 
 # Suites whose results are errors of single results; the others count.
@@ -211,7 +212,7 @@ def to_markdown(report: Report) -> str:
 
 
 def _rows(report: Report) -> Iterator[tuple[str, list[str]]]:
-    for function in ("softmax", "log_softmax", "logsumexp"):
+    for function in FUNCTIONS:
         for dtype in ("float32", "float64"):
             cells = [
                 ulps(

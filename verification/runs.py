@@ -45,8 +45,8 @@ def verify(
     suite : sequence of str
         Names of ``verification.suites.SUITES``; all but ``exhaustive`` by default.
     function : sequence of str, optional
-        Of softmax, log_softmax and logsumexp (and exp, for ``exhaustive``); all that a subject
-        has by default. A ``module:callable`` is the first of them, softmax by default.
+        Of softmax, log_softmax, logsumexp and entropy (and exp, for ``exhaustive``); all that a
+        subject has by default. A ``module:callable`` is the first of them, softmax by default.
     dtype : sequence of str, optional
         Of float16, bfloat16, float32 and float64; all that a subject takes by default.
     convention : str, optional

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from verification.checks import Check, Task, repeat_line
-from verification.references import FUNCTIONS
+from verification.references import USUAL
 from verification.results import FAILED, HELD, SKIPPED, Finding, Result
 from verification.subjects import Subject
 
@@ -42,7 +42,7 @@ def scipy_checks() -> Iterator[Check]:
 
 def run_suite(subject: Subject, task: Task) -> list[Result]:
     """A result for each function: how many of SciPy's tests that call it pass."""
-    wanted = [f for f in FUNCTIONS if f in task.functions and f in subject.functions]
+    wanted = [f for f in USUAL if f in task.functions and f in subject.functions]
     about: dict[str, Any] = {"suite": "scipy", "case": "scipys_own_tests", "dtype": ""}
     if not subject.takes_arrays:
         why = f"{subject.name} takes no Python numbers, lists and integers, which these tests pass"

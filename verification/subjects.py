@@ -1,4 +1,4 @@
-"""What is verified: any softmax, log_softmax or logsumexp that can be called from Python.
+"""What is verified: any softmax, log_softmax, logsumexp or entropy that can be called from Python.
 
 A subject's functions take ``(x, axis, **options)`` and return a NumPy array, whatever the library
 behind them looks like. Options are ``out``, ``where`` and ``temperature``, those that it has.
@@ -21,7 +21,7 @@ import numpy as np
 from verification import implementations
 from verification.errors import FORMATS, PROMISE, Bound
 from verification.exact import Array
-from verification.references import FUNCTIONS
+from verification.references import REDUCED, USUAL
 
 Axis = int | tuple[int, ...] | None
 Function = Callable[..., Any]
@@ -140,15 +140,15 @@ def by_convention(call: Callable[..., Any], convention: str, function: str) -> F
         last, axes, kept = _rows_last(x, axis)
         if convention == "first":
             result = np.asarray(call(np.moveaxis(last, -1, 0), **options))
-            if function != "logsumexp" and result.ndim == last.ndim:
+            if function not in REDUCED and result.ndim == last.ndim:
                 result = np.moveaxis(result, 0, -1)
         elif convention == "rows":
             flat = last.reshape(-1, last.shape[-1])
             result = np.asarray(call(flat, **options))
-            result = result.reshape(last.shape if function != "logsumexp" else kept)
+            result = result.reshape(kept if function in REDUCED else last.shape)
         else:
             result = np.asarray(call(last, **options))
-        return result if function == "logsumexp" else _back(result, x, axes, kept)
+        return result if function in REDUCED else _back(result, x, axes, kept)
 
     return moved
 
@@ -215,19 +215,18 @@ def _fastsoftmax() -> Subject:
         for function, claimed in fastsoftmax.ERROR_BOUNDS.items()
         for dtype, ulp in claimed.items()
     }
-    normalized = frozenset(OPTIONS)
+    functions = {name: getattr(fastsoftmax, name) for name in fastsoftmax.ERROR_BOUNDS}
     return Subject(
         name="fastsoftmax",
         version=fastsoftmax.__version__,
-        functions={name: _keyword(getattr(fastsoftmax, name)) for name in FUNCTIONS},
+        functions={name: _keyword(function) for name, function in functions.items()},
         options={
-            "softmax": normalized,
-            "log_softmax": normalized,
-            "logsumexp": normalized - {"temperature"},
+            name: frozenset(inspect.signature(function).parameters) & set(OPTIONS)
+            for name, function in functions.items()
         },
         dtypes=tuple(FORMATS),
         bounds=bounds,
-        originals={name: getattr(fastsoftmax, name) for name in FUNCTIONS},
+        originals=functions,
     )
 
 
@@ -238,13 +237,21 @@ def _keyword(call: Callable[..., Any]) -> Function:
 def _scipy() -> Subject:
     import scipy.special
 
+    functions = {name: getattr(scipy.special, name) for name in USUAL}
+
+    def entropy(x: Array, axis: Axis) -> Array:
+        from scipy.stats import entropy  # imported in half a second, where it is needed
+
+        p = scipy.special.softmax(x, axis=axis)
+        return np.asarray(entropy(p, axis=axis)).astype(p.dtype)
+
     return Subject(
         name="scipy",
         version=scipy.__version__,
-        functions={name: _keyword(getattr(scipy.special, name)) for name in FUNCTIONS}
-        | {"exp": _elementwise(np.exp)},
+        functions={name: _keyword(function) for name, function in functions.items()}
+        | {"entropy": entropy, "exp": _elementwise(np.exp)},
         dtypes=("float16", "float32", "float64"),
-        originals={name: getattr(scipy.special, name) for name in FUNCTIONS},
+        originals=functions,
     )
 
 
@@ -269,7 +276,11 @@ def _numpy(name: str, convention: str, **more: Any) -> Callable[[], Subject]:
 def _torch() -> Subject:
     import torch
 
-    names = {name: getattr(torch, name) for name in FUNCTIONS}
+    def entropy(t: Any, dim: int) -> Any:
+        logits = t.movedim(dim, -1)
+        return torch.distributions.Categorical(logits=logits, validate_args=False).entropy()
+
+    names = {name: getattr(torch, name) for name in USUAL} | {"entropy": entropy}
 
     def tensor(x: Array) -> Any:
         x = np.ascontiguousarray(x)
@@ -295,7 +306,7 @@ def _torch() -> Subject:
     return Subject(
         name="torch",
         version=torch.__version__,
-        functions={name: adapted(name) for name in FUNCTIONS}
+        functions={name: adapted(name) for name in names}
         | {"exp": lambda x, axis=None: array(torch.exp(tensor(x)), x)},
         dtypes=tuple(FORMATS),
         takes_arrays=False,
@@ -325,7 +336,7 @@ def _jax() -> Subject:
     return Subject(
         name="jax",
         version=jax.__version__,
-        functions={name: adapted(name) for name in FUNCTIONS}
+        functions={name: adapted(name) for name in names}
         | {"exp": lambda x, axis=None: np.asarray(exp(x))},
         dtypes=tuple(FORMATS),
         takes_arrays=False,
@@ -351,7 +362,7 @@ def _onnxruntime() -> Subject:
     def session(function: str, dtype: str) -> Any:
         if (function, dtype) not in sessions:
             operator, attributes = operators[function]
-            result = ["rows"] if function == "logsumexp" else ["rows", "columns"]
+            result = ["rows"] if function in REDUCED else ["rows", "columns"]
             graph = helper.make_graph(
                 [helper.make_node(operator, ["x"], ["y"], **attributes)],
                 function,
@@ -376,7 +387,7 @@ def _onnxruntime() -> Subject:
     return Subject(
         name="onnxruntime",
         version=onnxruntime.__version__,
-        functions={name: adapted(name) for name in FUNCTIONS},
+        functions={name: adapted(name) for name in USUAL},
         takes_arrays=False,
     )
 
@@ -394,7 +405,7 @@ def _sklearn() -> Subject:
 
 _KNOWN = {
     "fastsoftmax": _Known("this project's functions", _fastsoftmax, ("fastsoftmax",)),
-    "scipy": _Known("scipy.special", _scipy, ("scipy",)),
+    "scipy": _Known("scipy.special, and scipy.stats.entropy of its softmax", _scipy, ("scipy",)),
     "numpy_naive": _Known("exp(x) / sum(exp(x), axis=0)", _numpy("numpy_naive", "first")),
     "numpy_global_max": _Known(
         "maximum and sum over the whole array",
