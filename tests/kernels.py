@@ -63,7 +63,7 @@ def takes(kind, given):
         plain = given.mask is None and given.temperature is None
         return plain and length in PACKED and count >= plan._together(stored(given.x))
     if kind == "short":
-        return length <= SHORT[plan._computed_size(given.x)]
+        return length <= SHORT
     return length <= BLOCK or kind in LONG
 
 

@@ -38,8 +38,7 @@ def widths(name):
 def edges(name, longest):
     """Lengths next to every edge that a kernel's loops have."""
     each, several = widths(name)
-    short = SHORT[max(STORED[name][0].itemsize, 4)]
-    ends = [each, 2 * each, several, several + each, 2 * several, short, PANEL_LINES, BLOCK]
+    ends = [each, 2 * each, several, several + each, 2 * several, SHORT, PANEL_LINES, BLOCK]
     ends += [CHUNK, 2 * CHUNK + several, MOST_CUTS * BLOCK]
     near = {end + step for end in ends for step in (-1, 0, 1)}
     return [n for n in sorted({1, 2, 3, 4, 5, 6, *near}) if n <= longest]
@@ -182,7 +181,7 @@ def test_masks_and_temperatures_have_the_same_bits_from_every_kernel(name, dtype
 
 @functools.cache
 def lengths_of(kind, name):
-    longest = {"short": SHORT[max(STORED[name][0].itemsize, 4)]}.get(kind, BLOCK)
+    longest = SHORT if kind == "short" else BLOCK
     if kind == "packed":
         return st.integers(2, 5)
     if kind in LONG:

@@ -210,7 +210,7 @@ def short(batch: Batch, slot: Value, first: Value, last: Value) -> None:
     """Rows of few logits."""
     x, out, formula = batch.x, batch.out, batch.formula
     width, c = batch.width * vectors(), Constants(batch.element)
-    panel = scratch(computed_in(x), max(SHORT.values()), width)
+    panel = scratch(computed_in(x), SHORT, width)
     with loop(first, last, width) as start:
         group = _Group(start, smaller(start + width, last), width)
         count = group.last - start

@@ -23,14 +23,13 @@ from fastsoftmax.cpu.sizes import BLOCK, PACKED, PANEL_LINES, SHORT, VECTOR, cut
 Array = np.ndarray[Any, Any]
 
 # `python -m pytest tests/benchmarks/test_thresholds.py --benchmark-enable` measures these again.
-#
+
 # Logits from which a second thread pays. float32 rows of 128 on 2 cores, in us, one thread and
-# two: 32768 logits 22, 24; 65536: 42, 34; 131072: 81, 55; 262144: 159, 95, where calls follow each
+# two: 32768 logits 16, 16; 65536: 30, 23; 131072: 57, 37; 262144: 117, 66, where calls follow each
 # other; else waking a thread takes 20 more on this virtual machine.
 PARALLEL_FROM = 1 << 17
-# Logits from which a kernel for one length pays: a million in rows of 2, 3 and 4 take 0.6, 0.5 and
-# 0.5 ms instead of 1.0, 0.8 and 0.7, so the 0.4 s of compiling come back after 900 to 3000 calls,
-# which are kept for later processes.
+# Logits from which a kernel for one length pays: a million in rows of 2 take 0.2 ms less, so the
+# 0.15 s of compiling come back after 800 calls, which are kept for later processes.
 PACKED_FROM = 1 << 20
 
 # Logits that are computed at one go, in 20 to 90 ms on 2 cores. Python runs in between: Ctrl-C is
@@ -82,7 +81,7 @@ def _kind_of_rows(x: Array) -> str:
         return "columns" if length <= BLOCK else "long_columns"
     if length > BLOCK:
         return "long"
-    return "rows" if length > SHORT[_computed_size(x)] else "short"
+    return "rows" if length > SHORT else "short"
 
 
 def _computed_size(x: Array) -> int:

@@ -9,10 +9,14 @@ from fastsoftmax.cpu import compiler
 # Bytes of a vector of lanes, on every CPU.
 VECTOR = 64
 
-# The longest rows whose lanes lie across rows, by the size of the type that is computed in.
-SHORT = {4: 60, 8: 60}
-# Lengths that have a kernel of their own.
-PACKED = (2, 3, 4, 5)
+# The longest rows whose lanes lie across rows. In cache, on one thread, in ns for eight logits,
+# across rows and along them: float32 softmax in rows of 57 6.0, 6.3; 65: 6.5, 6.1; 81: 7.0, 5.7;
+# log_softmax 57: 6.9, 8.0; 65: 7.4, 7.7; 81: 7.9, 6.9; float64 softmax 57: 10.7, 10.6; 65: 10.8,
+# 9.7. (`python -m pytest tests/benchmarks/test_thresholds.py --benchmark-enable`)
+SHORT = 60
+# Lengths that have a kernel of their own. 10 million logits on two threads, by that and by the one
+# for short rows, in ms: rows of 2 6.2, 8.4; 3: 5.9, 7.0; 4: 6.1, 5.0; 5: 4.9, 5.1.
+PACKED = (2, 3)
 
 # Logits in a block: 16 KiB of float32, which stays in the first cache for its second reading.
 BLOCK = 4096
