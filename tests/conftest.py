@@ -19,12 +19,15 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["NUMBA_CACHE_DIR"] = _cache
 
 
+_LOCK = os.path.join(os.environ["NUMBA_CACHE_DIR"], "tests.lock")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """A test that holds a time has the machine to itself: all workers' other tests wait."""
     if fcntl is None:
         return (yield)
-    with open(os.path.join(os.environ["NUMBA_CACHE_DIR"], "tests.lock"), "w") as lock:
+    with open(_LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
         return (yield)
 
