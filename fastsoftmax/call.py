@@ -80,6 +80,8 @@ class Call:
             self._source = containers.broadcast_source(given, self._weight)
         self._result = checks.result_type(formula.name, computed, dtype)
         self._computed = checks.wider(computed, self._result)
+        if formula.real:
+            checks.check_real(formula.name, given.values.dtype, self._result)
         self._shape = self._source.values.shape
         self._axes = checks.normalized_axes(len(self._shape), axis)
         # Its labels are matched with those that the logits had before b broadcast them.

@@ -98,6 +98,14 @@ def cast(array: Array, dtype: Type) -> Array:
         return array.astype(dtype)
 
 
+def check_real(function: str, given: Type, result: Type) -> None:
+    """Refuse complex numbers."""
+    if given.kind == "c":
+        raise TypeError(f"{function} needs real numbers, got an array of {given!r}")
+    if result.kind == "c":
+        raise TypeError(f"dtype must be real for {function}, got {result!r}")
+
+
 # --- axes, masks, temperatures, out ---------------------------------------------------------------
 
 
@@ -202,6 +210,8 @@ def _overlaps_itself(array: Array) -> bool:
 # are subnormal: there, kernels are given logits and temperature scaled, exactly.
 _COLDEST = 2.0**-1000
 _HOTTEST = 2.0**900
+# Colder ones make infinities of all float32 differences but those below 2**-121.
+_COLDEST_SINGLE = 2.0**-249
 
 
 def at_limits(x: Array, temperature: Array, mask: Array | None, axes: Shape) -> tuple[Array, Array]:
@@ -209,17 +219,18 @@ def at_limits(x: Array, temperature: Array, mask: Array | None, axes: Shape) -> 
     single = temperature.ndim == 0
     coldest = temperature.item() if single else temperature.min()
     hottest = coldest if single else temperature.max()
-    if coldest >= _COLDEST and hottest <= _HOTTEST:
+    # Only float64 is fine enough for a cold row, and large enough for a hot one, to be anything
+    # but the limit; long double has the range for either.
+    fine = x.dtype.itemsize >= 8
+    cold_limit = _COLDEST if fine else _COLDEST_SINGLE
+    if coldest >= cold_limit and hottest <= _HOTTEST:
         return x, temperature
     if x.dtype.kind == "c":
         raise ValueError(
             "temperature 0 and infinity have no limit for complex numbers, nor are these divided "
             f"by less than {_COLDEST:.2g} or more than {_HOTTEST:.2g}"
         )
-    # Only float64 is fine enough for a cold row, and large enough for a hot one, to be anything
-    # but the limit; long double has the range for either.
-    fine = x.dtype.itemsize >= 8
-    frozen = temperature == 0 if fine else temperature < _COLDEST
+    frozen = temperature == 0 if fine else temperature < cold_limit
     molten = np.isinf(temperature) if fine else temperature > _HOTTEST
     scaled = has_kernel(x.dtype) & ~(frozen | molten)
     cold = scaled & (temperature < _COLDEST)

@@ -73,8 +73,6 @@ def _logsumexp(part: _Parts) -> Any:
 
 
 def _entropy(part: _Parts) -> Any:
-    if part.rows.dtype.kind == "c":
-        raise TypeError(f"entropy needs real numbers, got an array of {part.rows.dtype!r}")
     p = _softmax(part)
     reduced = tuple(axis for axis, size in enumerate(part.leading.shape) if size == 1)
     means = np.where(p == 0, 0, p * (part.shift - part.rows)).sum(axis=reduced, keepdims=True)

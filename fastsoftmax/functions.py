@@ -40,8 +40,9 @@ def softmax(
     temperature : float or array_like
         The logits are divided by it. An array broadcasts over the rows, that is to the shape
         of ``logsumexp(x, axis, keepdims=True)``. 0 is the limit, where the largest logits
-        share; infinity gives the uniform distribution over those that are not -inf. Labels are
-        matched as for ``where``; a Series has those of the DataFrame's rows for ``axis=1``.
+        share (in float32 and narrower so is whatever is below 2**-249); infinity gives the uniform
+        distribution over those that are not -inf. Labels are matched as for ``where``; a Series
+        has those of the DataFrame's rows for ``axis=1``.
     dtype : dtype, optional
         The result's type; the arithmetic is done in the wider of it and x's.
 
@@ -194,7 +195,8 @@ def logsumexp(
     max|a_i| / abs(result) where shift and log(total) cancel. Weighted sums are computed in float64,
     whatever the types. Weights of both signs cancel in the total, too; and where the total is next
     to 1, as of weights that sum to 1 and logits next to 0, its logarithm has an absolute error of
-    2**-53 (float32: and half an ULP). Terms below 2**-140 of the largest are lost.
+    2**-53 (float32: and half an ULP). Terms below 2**-140 of the largest are lost. (Complex numbers
+    and long double are summed relative to the largest a, whatever its weight.)
     Bits and source as for `softmax`.
 
     Examples

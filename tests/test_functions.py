@@ -478,6 +478,25 @@ def test_infinite_weights(dtype):
     )
 
 
+def test_absent_and_negligible_terms_leave_a_weighted_sum_of_any_power():
+    for shift in np.arange(-1500, 1500, 0.63):
+        x = np.array([shift, shift - 3])
+        right = pytest.approx(logsumexp(x), rel=1e-15)
+        assert logsumexp(x, b=[1.0, 1.0]) == right  # what fills up a vector
+        assert logsumexp([*x, 3.0], b=[1.0, 1.0, 0.0]) == right
+        assert logsumexp([*x] * 4 + [shift - 5000] * 8, b=[0.25] * 8 + [1e-150] * 8) == right
+
+
+def test_float32_divided_by_next_to_nothing_is_infinite():
+    for temperature in (1e-77, 1e-120):
+        np.testing.assert_array_equal(
+            log_softmax(np.float32([1, 0]), temperature=temperature), [0, -INF]
+        )
+    assert log_softmax(np.float32([1e-37, 0]), temperature=1.2e-75)[1] == pytest.approx(
+        -1e-37 / 1.2e-75
+    )
+
+
 def test_weights_that_cancel_across_blocks():
     for place in (2, 5000):
         b = np.zeros(8192)
@@ -622,8 +641,11 @@ def test_entropy_where_there_is_no_distribution():
         assert got[4] == pytest.approx(math.log(2))
     assert np.isnan(entropy(np.zeros((2, 0)))).all()
     assert np.isnan(entropy([1.0, 2.0], where=[False, False]))
-    with pytest.raises(TypeError, match="entropy needs real numbers, got an array of"):
-        entropy([1j, 2.0])
+    for x in ([1j, 2.0], np.zeros((3, 0), complex)):
+        with pytest.raises(TypeError, match="entropy needs real numbers, got an array of"):
+            entropy(x)
+    with pytest.raises(TypeError, match="dtype must be real for entropy, got"):
+        entropy([1.0, 2.0], dtype=complex)
 
 
 def test_entropy_reduces_its_axes_and_honours_masks():

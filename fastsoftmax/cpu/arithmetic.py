@@ -130,7 +130,8 @@ def exponential(
 ) -> Term:
     """exp(z + rest) over 2**N of a `shift_of`; ``exact``: exp(0) is a power of two alone.
 
-    z + rest is at most ``far`` in magnitude (or clamped to what is as good as nothing), or NaN.
+    z + rest is at most ``far`` in magnitude (or clamped to what is as good as nothing), or NaN, and
+    N no more than ``reach`` above its power or a few below: else exponents would wrap around.
     """
     t = fma(z, c.to_steps, shift)
     k = t - shift

@@ -38,6 +38,8 @@ class Formula:
     of_term: bool = False
     # Whether logits may be divided by temperatures.
     tempered: bool = True
+    # Whether it has no meaning for complex numbers.
+    real: bool = False
     # The result for a logit that is masked; where there is one a row, of a row without any.
     absent: float
     # Bounds on the error in ULP, of float32 and float64: the docstrings give their arithmetic.
@@ -62,7 +64,7 @@ LOGSUMEXP = Formula(
     bounds=(1.1, 1.1),
 )  # fmt: skip
 ENTROPY = Formula(
-    name="entropy", apart=True, terms=surprisals, totals=2, finish=entropy, absent=NAN,
+    name="entropy", apart=True, terms=surprisals, totals=2, finish=entropy, real=True, absent=NAN,
     bounds=(1.1, 1.1),
 )  # fmt: skip
 FORMULAS = SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, ENTROPY

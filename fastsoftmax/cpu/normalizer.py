@@ -98,7 +98,7 @@ def times_of(temperature: Value, element: ir.Type) -> Times:
     divisor = temperature * power
     inverse = 2.0 / divisor
     rest = fma(-inverse, divisor, 2.0) * (inverse * 0.5)
-    # What divides float32 by less than 2**-251 is as good as infinite.
+    # (What divides float32 by less than 2**-249 does not come here: the caller takes the limit.)
     small = inverse < 2.0**126 if element == FLOAT else inverse == inverse
     pair = Pair(select(small, inverse, 2.0**126), select(small, rest, 0.0))
     half = select(temperature < 1.0, like(1.0, power), 0.5)

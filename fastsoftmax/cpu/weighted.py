@@ -137,7 +137,8 @@ def _counted(row: _Weighted, off: Value, most: Value, c: Constants) -> tuple[Sta
         def body(x: Value, w: Value, state: State) -> State:
             mantissa, power = _in_powers(w)
             nothing = most > _power_of(x, w, off) + _NOTHING
-            shift = shift_by(most + _ROOM - to_real(power), c)
+            # within the range that `exponential` wants where the term is nothing, too
+            shift = shift_by(most + _ROOM - select(nothing, most, to_real(power)), c)
             term = exponential(select(nothing, 0.0, x - off), None, shift, c, exact=True)
             term = product(term, select(nothing, 0.0, mantissa))
             *counts, seen = state
