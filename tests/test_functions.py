@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import warnings
 from decimal import Decimal
 
@@ -14,12 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import fastsoftmax
 from fastsoftmax import ERROR_BOUNDS, entropy, log_softmax, logsumexp, softmax
 
 INF, NAN = np.inf, np.nan
 BFLOAT16 = ml_dtypes.bfloat16
 FLOATS = [np.float16, BFLOAT16, np.float32, np.float64]
 SOFTMAX, LOG_SOFTMAX = ERROR_BOUNDS["softmax"], ERROR_BOUNDS["log_softmax"]
+
+
+@pytest.mark.parametrize("name", ERROR_BOUNDS)
+def test_docstrings_state_the_bounds(name):
+    for ulp in ERROR_BOUNDS[name].values():
+        assert re.search(rf"\b{ulp:g}\b", getattr(fastsoftmax, name).__doc__), ulp
 
 
 # --- the numbers that people ask about (the project's starting questions) ---------------------
