@@ -17,8 +17,7 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import serialize
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler, CompileResult
+from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 
 # Needs the lock in which Numba compiles, as a decorator, and what it is made of, to be held at a
@@ -35,48 +34,6 @@ OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
 CALLED: dict[str, Any] = OPTIONS | {"no_cfunc_wrapper": True}
 # For what is called by its address alone: no wrapper, each of which takes as long to compile.
 ADDRESSED: dict[str, Any] = CALLED | {"no_cpython_wrapper": True}
-
-
-class _Code(JITCodeLibrary):
-    """What an inlined function adds to the code of its callers, which alone is optimised.
-
-    Needs two methods of code libraries and five attributes of theirs. Without it, each function is
-    optimised on its own first: 1.9 s for a kernel instead of 1.3. No public way.
-    """
-
-    def _optimize_functions(self, ll_module: Any) -> None:
-        ll_module.data_layout = self._codegen._data_layout
-
-    def finalize(self) -> None:
-        for library in dict.fromkeys(self._linking_libraries):
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        self._finalized = True
-
-
-class _Inlined(Compiler):
-    """Makes no machine code of a function that runs inside others alone.
-
-    Needs the compiler's state, its flag ``no_compile``, and that a function without machine code
-    can be told to a target context. Without it: as for ``_Code``. The base class and
-    ``define_pipelines`` are public as `numba.core.compiler.CompilerBase`.
-    """
-
-    def define_pipelines(self) -> Any:
-        codegen = self.state.targetctx.codegen()
-        self.state.library = _Code(codegen, self.state.func_id.func_qualname)
-        self.state.flags.no_compile = True
-        return super().define_pipelines()
-
-    def compile_extra(self, func: Any) -> Any:
-        result = super().compile_extra(func)
-        # Numba knows it by the builtin that calls from Python go to: this one raises.
-        entry: Any = [].pop
-        result.target_context.insert_user_function(entry, result.fndesc, [result.library])
-        return result._replace(entry_point=entry)
-
-
-# For what runs inside kernels alone. Public without its pipeline: njit(forceinline=True).
-INSIDE: dict[str, Any] = ADDRESSED | {"forceinline": True, "pipeline_class": _Inlined}
 
 
 def target() -> tuple[str, str, str]:
@@ -175,14 +132,3 @@ def emit_call(
     pointer = convention.get_function_type(types.none, kinds).as_pointer()
     callee = builder.inttoptr(place, pointer)
     convention.call_function(builder, callee, types.none, kinds, values)
-
-
-def populate_array(array: Any, **parts: Any) -> None:
-    """Fill in the structure that is an array in LLVM's code.
-
-    Needs Numba's helper of this name. The public way, `numba.carray`, takes pointers of elements.
-    """
-    # Here, as a process that finds its code in the cache does not need it.
-    from numba.np import arrayobj
-
-    arrayobj.populate_array(array, **parts)

@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from fastsoftmax.cpu import compiler
 from fastsoftmax.cpu.cache import Store, short_hash
-from fastsoftmax.cpu.compiler import ADDRESSED, CALLED, INSIDE
+from fastsoftmax.cpu.compiler import ADDRESSED, CALLED
 from fastsoftmax.cpu.lanes import BYTE_POINTER
 
 Entry = Callable[..., Any]
@@ -213,7 +213,7 @@ def refused(shared: Any) -> bool:
     return bool(shared[_REFUSED // 8])
 
 
-@njit(**INSIDE)
+@njit(forceinline=True, **ADDRESSED)
 def _take_turns(shared: int) -> None:
     """Do chunks of a call until none is left to take."""
     chunks, address = _now_at(shared + _CHUNKS), _now_at(shared + _ADDRESS)

@@ -91,19 +91,18 @@ def in_two(pair: Pair, element: ir.Type) -> Pair:
 
 
 def times_of(temperature: Value, element: ir.Type) -> Times:
-    """What divides by temperatures of float64, from 2**-1000 to 2**900."""
+    """What divides by temperatures of float64, from 2**-1000 (float32: 2**-249) to 2**900."""
     power = from_bits((2046 << 52) - (bits_of(temperature) & 0x7FF0000000000000))
     if element == FLOAT:
         power = smaller(larger(power, 2.0**-126), 2.0**126)
     divisor = temperature * power
     inverse = 2.0 / divisor
     rest = fma(-inverse, divisor, 2.0) * (inverse * 0.5)
-    # (What divides float32 by less than 2**-249 does not come here: the caller takes the limit.)
-    small = inverse < 2.0**126 if element == FLOAT else inverse == inverse
-    pair = Pair(select(small, inverse, 2.0**126), select(small, rest, 0.0))
     half = select(temperature < 1.0, like(1.0, power), 0.5)
     scale = power * 0.5 / half
-    return Times(*in_two(pair, element), *(narrowed(v, element) for v in (scale, half)))
+    return Times(
+        *in_two(Pair(inverse, rest), element), *(narrowed(v, element) for v in (scale, half))
+    )
 
 
 def difference(x: Value, base: Value, times: Times | None) -> Pair:

@@ -40,7 +40,7 @@ AT_ONCE = 1 << 25
 def compute(
     formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None
 ) -> None:
-    """What a formula makes of x into out; see along.py and across.py for the arguments."""
+    """What a formula makes of x into out; see batch.py for the arguments."""
     arguments = x, out, temperature, mask
     if _shared(x):
         _run_shared(formula, *arguments)
