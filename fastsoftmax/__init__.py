@@ -1,7 +1,7 @@
 """softmax and its kin: right, the same everywhere, and as fast as copying."""
 
 try:
-    from fastsoftmax.cpu.formulas import ERROR_BOUNDS
+    from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
 except KeyboardInterrupt:

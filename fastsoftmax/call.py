@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from fastsoftmax import checks, containers, extended, layout
+from fastsoftmax.arithmetic.formulas import LOGSUMEXP, Formula
 from fastsoftmax.cpu import plan
-from fastsoftmax.cpu.formulas import LOGSUMEXP, Formula
 
 Array = np.ndarray[Any, Any]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax.cpu.formulas import Formula
+from fastsoftmax.arithmetic.formulas import Formula
 
 Array = np.ndarray[Any, Any]
 Axes = tuple[int, ...]

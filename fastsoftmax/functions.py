@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastsoftmax import call
-from fastsoftmax.cpu.formulas import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from fastsoftmax.arithmetic.formulas import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 
 Axis = int | tuple[int, ...] | None
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from fastsoftmax.arithmetic.formulas import FORMULAS
 from fastsoftmax.cpu import plan
-from fastsoftmax.cpu.formulas import FORMULAS
 from fastsoftmax.cpu.sizes import BLOCK, PACKED, SHORT, cuts_of
 
 FORMULA = {formula.name: formula for formula in FORMULAS}

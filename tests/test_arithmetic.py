@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from generated import generated
 
-from fastsoftmax.cpu import arithmetic, lanes
-from fastsoftmax.cpu.arithmetic import Constants
-from fastsoftmax.cpu.lanes import loop
+from fastsoftmax.arithmetic import lanes, pairs
+from fastsoftmax.arithmetic.lanes import loop
+from fastsoftmax.arithmetic.pairs import Constants
 
 mpmath.mp.prec = 160
 LOG2 = mpmath.log(2)
@@ -97,8 +97,8 @@ def test_steps_of_the_power_are_in_two_parts(element):
 
 
 def test_the_logarithm_of_2_is_in_two_parts_and_products_of_the_first_are_exact():
-    assert Fraction(arithmetic.LN2_HIGH) * 2**42 % 1 == 0
-    assert float(LOG2 - exactly(arithmetic.LN2_HIGH)) == arithmetic.LN2_LOW
+    assert Fraction(pairs.LN2_HIGH) * 2**42 % 1 == 0
+    assert float(LOG2 - exactly(pairs.LN2_HIGH)) == pairs.LN2_LOW
 
 
 def chebyshev(function, degree, low, high):
@@ -119,10 +119,10 @@ def test_coefficients_of_the_logarithm_are_those_of_the_interpolation():
     def series(w):
         return mpmath.fsum(mpmath.mpf(2) / (2 * k + 3) * w**k for k in range(70))
 
-    degree = len(arithmetic.LOG_COEFFICIENTS) - 1
+    degree = len(pairs.LOG_COEFFICIENTS) - 1
     with mpmath.workprec(300):
         derived = chebyshev(series, degree, mpmath.mpf(0), mpmath.mpf("0.0295"))
-    assert tuple(map(float, derived)) == arithmetic.LOG_COEFFICIENTS
+    assert tuple(map(float, derived)) == pairs.LOG_COEFFICIENTS
 
 
 @pytest.mark.parametrize(("element", "bits"), [("float32", 29), ("float64", 59)])
@@ -141,10 +141,10 @@ def _exponentials(with_rest, exact):
     @generated
     def run(x, rests, tops, out):
         c = Constants(x.element)
-        with loop(0, x.shape[0], 16) as i:
+        for i in loop(0, x.shape[0], 16):
             rest = rests.load((i,), 16) if with_rest else None
-            shift = arithmetic.shift_of(tops.load((i,), 16), c)
-            term = arithmetic.exponential(x.load((i,), 16), rest, shift, c, exact)
+            shift = pairs.shift_of(tops.load((i,), 16), c)
+            term = pairs.exponential(x.load((i,), 16), rest, shift, c, exact)
             for line, value in enumerate((*term, shift)):
                 out.store((line, i), value)
 
@@ -278,8 +278,8 @@ def test_exponentials_never_fall_where_logits_rise(element):
 
 @generated
 def _logarithms(high, low, out):
-    with loop(0, high.shape[0], 8) as i:
-        pair = arithmetic.logarithm(high.load((i,), 8), low.load((i,), 8))
+    for i in loop(0, high.shape[0], 8):
+        pair = pairs.logarithm(high.load((i,), 8), low.load((i,), 8))
         for line, value in enumerate(pair):
             out.store((line, i), value)
 

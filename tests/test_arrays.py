@@ -12,8 +12,8 @@ from numpy.lib.stride_tricks import as_strided
 from placed import How, placed
 
 from fastsoftmax import call, log_softmax, logsumexp, softmax
+from fastsoftmax.arithmetic.formulas import LOGSUMEXP
 from fastsoftmax.cpu import plan
-from fastsoftmax.cpu.formulas import LOGSUMEXP
 
 FUNCTIONS = [softmax, log_softmax, logsumexp]
 MAPS = [softmax, log_softmax]

@@ -124,7 +124,7 @@ def test_any_changed_source_file_leads_to_a_new_entry(tmp_path):
     assert run(SOFTMAX, cache, package.parent).stdout.strip() == ANSWER
     assert len(entries(cache)) == 2
     # A helper in another file than the kernel's: across.py itself does not change.
-    helper = package / "cpu" / "normalizer.py"
+    helper = package / "arithmetic" / "normalizer.py"
     text = helper.read_text()
     helper.write_text(text.replace("fma(e, a.value, e * a.rest)", "fma(e, a.value, e)"))
     assert helper.read_text() != text

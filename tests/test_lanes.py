@@ -11,8 +11,8 @@ from numba.core.codegen import get_host_cpu_features
 from placed import in_a_process
 from test_same_bits import AVX2
 
-from fastsoftmax.cpu import lanes
-from fastsoftmax.cpu.lanes import FLOAT, INT32, INT64, Variables, loop, number, select, when
+from fastsoftmax.arithmetic import lanes
+from fastsoftmax.arithmetic.lanes import FLOAT, INT32, INT64, Variables, loop, number, select, when
 
 REALS = {"float32": [None, 1, 2, 4, 16, 32, 64], "float64": [None, 1, 2, 4, 8, 16, 32]}
 REAL_WIDTHS = [(element, width) for element, widths in REALS.items() for width in widths]
@@ -30,7 +30,7 @@ def mapped(functions, width, loaded=lambda value: value):
 
     @generated
     def run(x, y, out):
-        with loop(0, x.shape[0], width or 1) as i:
+        for i in loop(0, x.shape[0], width or 1):
             a, b = loaded(x.load((i,), width)), loaded(y.load((i,), width))
             for line, function in enumerate(functions):
                 out.store((line, i), stored(function(a, b), a))
@@ -224,7 +224,7 @@ def test_integers_are_added_and_conditions_met_anywhere(width):
 def test_conversions_are_numpys(width):
     @generated
     def run(single, double, whole, out, numbers):
-        with loop(0, single.shape[0], width or 1) as i:
+        for i in loop(0, single.shape[0], width or 1):
             s, d, n = (array.load((i,), width) for array in (single, double, whole))
             out.store((0, i), lanes.wide(s))
             out.store((1, i), lanes.wide(lanes.narrowed(d, FLOAT)))
@@ -235,7 +235,7 @@ def test_conversions_are_numpys(width):
             numbers.store((1, i), lanes.bits_of(d))
             numbers.store((2, i), lanes.in_64_bits(lanes.bits_of(s)))
             numbers.store((3, i), lanes.in_64_bits(lanes.bits_of(s), signed=False))
-        with loop(0, single.shape[0]) as i:
+        for i in loop(0, single.shape[0]):
             n, s = whole.load((i,), None), single.load((i,), None)
             numbers.store((4, i), lanes.in_64_bits(lanes.same_integer(n, lanes.bits_of(s))))
             numbers.store((5, i), lanes.same_integer(n, n))
@@ -261,7 +261,7 @@ def test_tables_are_looked_up_by_the_lowest_three_bits(element, width):
     @generated
     def run(x, out):
         index = lanes.bits_of(x.load((0,), width))
-        out.store((0,), lanes.lookup(index, table))
+        out.store((0,), lanes.lookup(index, (table,))[0])
 
     rng = np.random.default_rng(0)
     for _ in range(4):
@@ -279,12 +279,13 @@ def _steps(limits, out):
     """How often loops turn, and what they change."""
     start, stop, step = (limits.load((k,), None) for k in range(3))
     state = Variables(number(0, INT64), number(1, INT64))
-    with loop(start, stop, step) as i:
+    for i in loop(start, stop, step):
         count, last = state.get()
-        with when(i != 4):
+        for _ in when(i != 4):
             state.set(count + 1, i)
-        with loop(0, 2), when((i == 4) & (last >= 0)):
-            state.set(state.get()[0] + 100, last)
+        for _ in loop(0, 2):
+            for _ in when((i == 4) & (last >= 0)):
+                state.set(state.get()[0] + 100, last)
     for k, value in enumerate(state.get()):
         out.store((k,), value)
 

@@ -11,8 +11,8 @@ from generated import generated
 from placed import in_a_process
 from test_lanes import OTHERS, of_another_cpu
 
-from fastsoftmax.cpu import lanes
-from fastsoftmax.cpu.lanes import FLOAT, INT64, loop, number, select, when
+from fastsoftmax.arithmetic import lanes
+from fastsoftmax.arithmetic.lanes import FLOAT, INT64, loop, number, select, when
 from fastsoftmax.cpu.memory import columns_of, part_of, rows_of, scratch
 
 STORED = {
@@ -29,7 +29,7 @@ def test_arguments_are_seen_as_what_they_are():
         assert nothing is None
         out.store((0,), x.one(1, 2))
         out.store((1,), lanes.to_real(whole) + real)
-        with when(flag):
+        for _ in when(flag):
             out.store((2,), number(1.0, lanes.DOUBLE))
 
     whole, out = np.arange(60.0).reshape(6, 10), np.zeros(3)
@@ -43,7 +43,7 @@ def test_scratch_memory_is_aligned_and_each_threads_own():
     def run(whole, slot, like, out):
         part = part_of(whole, slot, numba.float32, 16)
         own = scratch(numba.float64, 2, 8)
-        with loop(0, 10) as line:
+        for line in loop(0, 10):
             part.store((line, 0), number(1.0, FLOAT, 16) * like.load((slot,), None))
         own.store((1, 0), like.load((0,), None) + number(0.5, FLOAT, 8))
         own.store((0, 0), number(7.0, FLOAT, 8))
@@ -65,7 +65,7 @@ def test_scratch_memory_is_aligned_and_each_threads_own():
 def _copying(width):
     @generated
     def run(x, out):
-        with loop(0, x.shape[0], width) as i:
+        for i in loop(0, x.shape[0], width):
             out.store((i,), x.load((i,), width))
 
     return run
@@ -161,7 +161,7 @@ def parts(width, fill):
 
     @generated
     def read(x, at, out):
-        with loop(0, width + 9) as count:
+        for count in loop(0, width + 9):
             out.store((count, 0), x.load((at,), width, count, fill))
         # what a kernel asks for in the midst of a row, however long
         for line, count in enumerate(WHOLE):
@@ -170,7 +170,7 @@ def parts(width, fill):
     @generated
     def write(x, out, at):
         value = x.load((0,), width)
-        with loop(0, width + 9) as count:
+        for count in loop(0, width + 9):
             out.store((count, at), value, count)
         for line, count in enumerate(WHOLE):
             out.store((width + 9 + line, at), value, whole(count, width))
@@ -221,7 +221,7 @@ def test_parts_of_lanes_touch_nothing_else_at_any_alignment(name, width):
 def test_masks_are_read_up_to_count_at_any_alignment(width):
     @generated
     def read(mask, at, out):
-        with loop(0, width + 9) as count:
+        for count in loop(0, width + 9):
             chosen = mask.load((at,), width, count) != 0
             out.store((count, 0), select(chosen, number(1.0, FLOAT), 0.0))
 

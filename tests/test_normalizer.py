@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from generated import generated
 
-from fastsoftmax.cpu import normalizer
-from fastsoftmax.cpu.lanes import loop
+from fastsoftmax.arithmetic import normalizer
+from fastsoftmax.arithmetic.lanes import loop
 
 ELEMENTS = ["float32", "float64"]
 
@@ -17,7 +17,7 @@ ELEMENTS = ["float32", "float64"]
 def _differences(tempered):
     @generated
     def run(x, base, temperature, out):
-        with loop(0, x.shape[0], 8) as i:
+        for i in loop(0, x.shape[0], 8):
             times = None
             if tempered:
                 times = normalizer.times_of(temperature.load((i,), 8), x.element)

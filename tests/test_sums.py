@@ -8,9 +8,9 @@ import pytest
 from generated import generated
 from test_arithmetic import ELEMENTS, GRIDS, REACH, SCALES, exponential
 
-from fastsoftmax.cpu import arithmetic, lanes
-from fastsoftmax.cpu.arithmetic import CAPACITY, Constants, Sums, Term
-from fastsoftmax.cpu.lanes import Variables, loop, number, select
+from fastsoftmax.arithmetic import lanes, pairs
+from fastsoftmax.arithmetic.lanes import Variables, loop, number, select
+from fastsoftmax.arithmetic.pairs import CAPACITY, Constants, Sums, Term
 from fastsoftmax.cpu.sizes import BLOCK, CHUNK, VECTOR
 
 CASES = [(element, grids) for element in ELEMENTS for grids in (2, 3)]
@@ -25,17 +25,17 @@ def _adding(grids, width, narrow):
         c = Constants(e.element)
         none = Sums.none(e.element, width, (grids,))
         state = Variables(*none.counts, Sums.none(e.element, narrow, ()).seen)
-        with loop(0, e.shape[0], width) as i:
+        for i in loop(0, e.shape[0], width):
             *now, seen = state.get()
             term = Term(*(array.load((i,), width) for array in (e, h, lo)))
-            sums = arithmetic.add_terms(Sums(now, seen, (grids,)), [term], c)
+            sums = pairs.add_terms(Sums(now, seen, (grids,)), [term], c)
             state.set(*sums.counts, sums.seen)
         *now, seen = state.get()
         for line, count in enumerate(
-            arithmetic.counts_of(Sums(now, seen, (grids,)), e.shape[0] // width, c)
+            pairs.counts_of(Sums(now, seen, (grids,)), e.shape[0] // width, c)
         ):
             counts.store((line, 0), count)
-        met = arithmetic.not_finite(seen, c)
+        met = pairs.not_finite(seen, c)
         flags.store((0,), select(met, number(1.0, lanes.FLOAT), 0.0))
 
     return run
@@ -77,7 +77,7 @@ def _totals(count):
     def run(counts, like, out):
         lines = [counts.load((line, 0), 8) for line in range(count)]
         grids = {1: 2, 3: 3, 4: 2, 6: 3}[count]
-        (pair,) = arithmetic.totals_of(lines, (grids,), Constants(like.element))
+        (pair,) = pairs.totals_of(lines, (grids,), Constants(like.element))
         for line, value in enumerate(pair):
             out.store((line, 0), value)
 
@@ -173,12 +173,12 @@ def test_counts_of_several_vectors_are_folded_into_those_of_one(element, grids):
         c = Constants(e.element)
         state = Variables(*Sums.none(e.element, wide, (grids,)).counts)
         seen = Sums.none(e.element, narrow, ()).seen
-        with loop(0, e.shape[0], wide) as i:
+        for i in loop(0, e.shape[0], wide):
             term = Term(*(array.load((i,), wide) for array in (e, h, lo)))
-            state.set(*arithmetic.add_terms(Sums(state.get(), seen, (grids,)), [term], c).counts)
-        both = lanes.folded([*state.get(), lanes.like(0, state.get()[0])], arithmetic.added, narrow)
+            state.set(*pairs.add_terms(Sums(state.get(), seen, (grids,)), [term], c).counts)
+        both = lanes.folded([*state.get(), lanes.like(0, state.get()[0])], pairs.added, narrow)
         sums = Sums(both[:-1], seen, (grids,))
-        for line, count in enumerate(arithmetic.counts_of(sums, e.shape[0] // narrow, c)):
+        for line, count in enumerate(pairs.counts_of(sums, e.shape[0] // narrow, c)):
             counts.store((line, 0), count)
 
     # as many as lanes of one vector may add
@@ -269,8 +269,8 @@ def test_infinity_and_nan_are_noticed_in_their_lane_alone(element, grids, narrow
 def test_two_sum_leaves_nothing_out(element, width):
     @generated
     def run(x, y, out):
-        with loop(0, x.shape[0], width) as i:
-            pair = arithmetic.two_sum(x.load((i,), width), y.load((i,), width))
+        for i in loop(0, x.shape[0], width):
+            pair = pairs.two_sum(x.load((i,), width), y.load((i,), width))
             for line, value in enumerate(pair):
                 out.store((line, i), value)
 

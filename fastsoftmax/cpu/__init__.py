@@ -1,4 +1,4 @@
 """The CPU target: kernels on lanes, and what compiles, keeps and chooses them."""
 
 # First, so that it has seen every other module before that is imported.
-from fastsoftmax.cpu import source  # noqa: F401
+from fastsoftmax import source  # noqa: F401

@@ -15,19 +15,7 @@ from typing import Any, NamedTuple
 
 from numba import types
 
-from fastsoftmax.cpu.along import with_next
-from fastsoftmax.cpu.arithmetic import (
-    CAPACITY,
-    Constants,
-    Pair,
-    Sums,
-    add_terms,
-    added,
-    counts_of,
-    not_finite,
-)
-from fastsoftmax.cpu.batch import Batch, kernel
-from fastsoftmax.cpu.lanes import (
+from fastsoftmax.arithmetic.lanes import (
     INT64,
     State,
     Value,
@@ -43,8 +31,20 @@ from fastsoftmax.cpu.lanes import (
     when,
     wide,
 )
+from fastsoftmax.arithmetic.normalizer import NAN, Row, Total, in_two, row_of, term_of
+from fastsoftmax.arithmetic.pairs import (
+    CAPACITY,
+    Constants,
+    Pair,
+    Sums,
+    add_terms,
+    added,
+    counts_of,
+    not_finite,
+)
+from fastsoftmax.cpu.along import with_next
+from fastsoftmax.cpu.batch import Batch, kernel
 from fastsoftmax.cpu.memory import Array, columns_of, computed_in, part_of, rows_of, scratch
-from fastsoftmax.cpu.normalizer import NAN, Row, Total, in_two, row_of, term_of
 from fastsoftmax.cpu.sizes import PACKED, PANEL_LINES, SHORT, vectors
 
 # Lines of columns that are fetched ahead: no hardware foresees the next page.
@@ -72,7 +72,7 @@ def over(start: Any, stop: Any, state: State, body: Callable[[Any, State], State
             state = body(i, state)
         return state
     variables = Variables(*state)
-    with loop(start, stop) as line:
+    for line in loop(start, stop):
         variables.set(*body(line, variables.get()))
     return variables.get()
 
@@ -91,7 +91,7 @@ def summed(
     width, bounded = top.width or 1, top - top == 0.0
     invalid = Variables(number(0.0, batch.element, width))
     if batch.formula.apart:  # before exponentials take the place of logits
-        with when(any_of(top - top != 0.0)):
+        for _ in when(any_of(top - top != 0.0)):
             seen = lines.over(
                 [invalid.get()[0]],
                 lambda i, state: [select((v := lines.load(i)) == v, state[0], NAN)],
@@ -116,7 +116,7 @@ def summed(
     else:
         nothing = [number(0, INT64, width)] * batch.counts
         gathered = Variables(*nothing, Sums.none(batch.element, width, ()).seen)
-        with loop(0, lines.length, CAPACITY) as start:
+        for start in loop(0, lines.length, CAPACITY):
             stop = smaller(start + CAPACITY, lines.length)
             gathered.set(*added(gathered.get(), counted(start, stop)))
         totals = gathered.get()
@@ -167,13 +167,14 @@ def _blocks(length: Value, body: Callable[[Value, int], None]) -> None:
         (2, (length >= 2) & (length < 4)),
         (1, length < 2),
     ):
-        with when(condition), loop(0, length, size) as at:
-            body(smaller(at, length - size), size)
+        for _ in when(condition):
+            for at in loop(0, length, size):
+                body(smaller(at, length - size), size)
 
 
 def _fill(batch: Batch, group: _Group, panel: Array) -> None:
     width = batch.width
-    with loop(0, group.width, width) as g:
+    for g in loop(0, group.width, width):
 
         def block(at: Value, size: int) -> None:
             rows = [batch.present((group.row(g + k), at), size) for k in range(width)]
@@ -185,7 +186,7 @@ def _fill(batch: Batch, group: _Group, panel: Array) -> None:
 
 def _drain(batch: Batch, group: _Group, panel: Array) -> None:
     width = batch.width
-    with loop(0, smaller(group.width, group.last - group.first), width) as g:
+    for g in loop(0, smaller(group.width, group.last - group.first), width):
 
         def block(at: Value, size: int) -> None:
             columns = [panel.load((at + i, g), width) for i in range(size)]
@@ -200,7 +201,7 @@ def _temperatures(batch: Batch, width: int, at: Callable[[Any], tuple[Any, ...]]
     if batch.temperature is None:
         return None
     beside = scratch(types.float64, 1, width)
-    with loop(0, width) as k:
+    for k in loop(0, width):
         beside.store((0, k), batch.temperature.one(*at(k)))
     return beside.load((0, 0), width)
 
@@ -211,7 +212,7 @@ def short(batch: Batch, slot: Value, first: Value, last: Value) -> None:
     x, out, formula = batch.x, batch.out, batch.formula
     width, c = batch.width * vectors(), Constants(batch.element)
     panel = scratch(computed_in(x), SHORT, width)
-    with loop(first, last, width) as start:
+    for start in loop(first, last, width):
         group = _Group(start, smaller(start + width, last), width)
         count = group.last - start
 
@@ -264,7 +265,7 @@ def _packed(length: int) -> Callable[..., None]:
         x, out, formula = batch.x, batch.out, batch.formula
         each, width, c = batch.width, batch.width * vectors(), Constants(batch.element)
         parts = range(0, width, each)
-        with loop(first * width, last * width, width) as start:
+        for start in loop(first * width, last * width, width):
             columns: list[list[Value]] = []
             for g in parts:
                 sources = [x.load((start + g, k * each), each) for k in range(length)]
@@ -348,15 +349,16 @@ def _panels(
     """Code for panels of columns, ``body(o, left, width, count)``: wide ones, and what is left."""
     width, inner = batch.width * vectors(), batch.x.shape[2]
     panels = (inner + (width - 1)) // width
-    with loop(first, last) as item:
+    for item in loop(first, last):
         o, left = item // panels, item % panels * width
         whole = inner >= left + width
         if not batch.long:
             whole = whole & (batch.x.shape[1] <= PANEL_LINES)
-        with when(whole):
+        for _ in when(whole):
             body(o, left, width, None)
-        with when(whole == 0), loop(left, smaller(left + width, inner), batch.width) as j:
-            body(o, j, batch.width, inner - j)
+        for _ in when(whole == 0):
+            for j in loop(left, smaller(left + width, inner), batch.width):
+                body(o, j, batch.width, inner - j)
 
 
 @kernel("memory")

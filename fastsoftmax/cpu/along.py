@@ -7,16 +7,7 @@ from typing import Any, NamedTuple
 
 from numba import types
 
-from fastsoftmax.cpu.arithmetic import (
-    Constants,
-    Pair,
-    Sums,
-    add_terms,
-    counts_of,
-    not_finite,
-)
-from fastsoftmax.cpu.batch import Batch, kernel
-from fastsoftmax.cpu.lanes import (
+from fastsoftmax.arithmetic.lanes import (
     DOUBLE,
     FLOAT,
     INT64,
@@ -33,8 +24,17 @@ from fastsoftmax.cpu.lanes import (
     sum_of,
     when,
 )
+from fastsoftmax.arithmetic.normalizer import NAN, Row, Total, in_two, row_of, term_of
+from fastsoftmax.arithmetic.pairs import (
+    Constants,
+    Pair,
+    Sums,
+    add_terms,
+    counts_of,
+    not_finite,
+)
+from fastsoftmax.cpu.batch import Batch, kernel
 from fastsoftmax.cpu.memory import Array, computed_in, scratch
-from fastsoftmax.cpu.normalizer import NAN, Row, Total, in_two, row_of, term_of
 from fastsoftmax.cpu.sizes import BLOCK, CHUNK, vectors
 
 # Rows of a tile: what there is to compute once for a row is computed for many at a time, and one
@@ -95,7 +95,7 @@ def noted_row(batch: Batch, notes: Notes, k: Any, width: int | None, c: Constant
 def finish(batch: Batch, notes: Notes, rows: Any) -> None:
     """Note what results of so many rows are made with."""
     c, width = Constants(batch.element), batch.width
-    with loop(0, rows, width) as k:
+    for k in loop(0, rows, width):
         counts = [notes.get(line, k, width) for line in COUNTS[: batch.counts]]
         total = Total(counts, batch.grids, notes.get(INVALID, k, width))
         pair = batch.formula.finish(total, noted_row(batch, notes, k, width, c), c)
@@ -136,10 +136,10 @@ class Part(NamedTuple):
         width, several = self.batch.width, self.batch.width * vectors()
         wides = self.start + (self.stop - self.start) // several * several
         state = Variables(*begin(several))
-        with loop(self.start, wides, several) as at:
+        for at in loop(self.start, wides, several):
             state.set(*body(at, several, None, state.get()))
         state = Variables(*folded(state.get(), merge, width))
-        with loop(wides, self.stop, width) as at:
+        for at in loop(wides, self.stop, width):
             state.set(*body(at, width, self.stop - at, state.get()))
         return state.get()
 
@@ -164,10 +164,11 @@ class Part(NamedTuple):
     def note_nan(self) -> None:
         """Note NaN, if it is here and the row's largest logit is infinite."""
         top = self.notes.get(TOP, self.k)
-        with when(top - top != 0.0), loop(self.start, self.stop, self.batch.width) as at:
-            value = self.batch.present((self.row, at), self.batch.width, self.stop - at)
-            with when(any_of(value != value)):
-                self.notes.put(INVALID, self.k, NAN)
+        for _ in when(top - top != 0.0):
+            for at in loop(self.start, self.stop, self.batch.width):
+                value = self.batch.present((self.row, at), self.batch.width, self.stop - at)
+                for _ in when(any_of(value != value)):
+                    self.notes.put(INVALID, self.k, NAN)
 
     def note_sum(self, kept: Kept) -> None:
         """Add what is counted, relative to the largest logits that are noted."""
@@ -200,7 +201,7 @@ class Part(NamedTuple):
         for line, count in zip(COUNTS, counts_of(sums, terms, c), strict=False):
             self.notes.put(line, self.k, self.notes.get(line, self.k) + sum_of(count))
         top = self.notes.get(TOP, self.k)
-        with when((top - top == 0.0) & any_of(not_finite(sums.seen, c))):
+        for _ in when((top - top == 0.0) & any_of(not_finite(sums.seen, c))):
             self.notes.put(INVALID, self.k, NAN)
 
     def put_results(self, kept: Kept) -> None:
@@ -241,15 +242,15 @@ def rows(batch: Batch, slot: Value, first: Value, last: Value) -> None:
     notes, length = Notes.of(_ROWS), batch.x.shape[1]
     stride = (length + (batch.width - 1)) // batch.width * batch.width
     height = smaller(larger(_TILE // stride, 1), _ROWS)
-    with loop(first, last, height) as start:
+    for start in loop(first, last, height):
         count = smaller(height, last - start)
-        with loop(0, count) as k:
+        for k in loop(0, count):
             Part(batch, start + k, 0, length, notes, k).note_largest()
-        with loop(0, count) as k:
+        for k in loop(0, count):
             kept = Kept(terms, 0, k * stride, height)
             Part(batch, start + k, 0, length, notes, k).note_sum(kept)
         finish(batch, notes, count)
-        with loop(0, count) as k:
+        for k in loop(0, count):
             Part(batch, start + k, 0, length, notes, k).put_results(Kept(terms, 0, k * stride))
 
 
@@ -258,10 +259,10 @@ def long(batch: Batch, slot: Value, first: Value, last: Value) -> None:
     """Rows beyond a block, whose exponentials wait in the result where its type can hold them."""
     notes, length = Notes.of(batch.width), batch.x.shape[1]
     holds = batch.formula.of_term and batch.out.storage.stored in (FLOAT, DOUBLE)
-    with loop(first, last) as row:
+    for row in loop(first, last):
         kept, whole = Kept(batch.out if holds else None, row), Part(batch, row, 0, length, notes, 0)
         whole.note_largest()
-        with loop(0, length, CHUNK) as start:
+        for start in loop(0, length, CHUNK):
             part = whole._replace(start=start, stop=smaller(start + CHUNK, length))
             part.note_sum(kept)
         finish(batch, notes, 1)

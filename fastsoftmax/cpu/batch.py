@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from fastsoftmax.cpu.arithmetic import counts_on
-from fastsoftmax.cpu.formulas import FORMULAS, Formula
-from fastsoftmax.cpu.generated import generated
-from fastsoftmax.cpu.lanes import FLOAT, Value, number, select
+from fastsoftmax.arithmetic.formulas import FORMULAS, Formula
+from fastsoftmax.arithmetic.generated import generated
+from fastsoftmax.arithmetic.lanes import FLOAT, Value, number, select
+from fastsoftmax.arithmetic.normalizer import INFINITY, Times, times_of
+from fastsoftmax.arithmetic.pairs import counts_on
 from fastsoftmax.cpu.memory import Array
-from fastsoftmax.cpu.normalizer import INFINITY, Times, times_of
+from fastsoftmax.cpu.target import CPU
 
 
 class Batch(NamedTuple):
@@ -95,6 +96,6 @@ def kernel(*others: str, long: bool = False) -> Callable[[Callable[..., None]], 
                 write(Batch(formula, x, out, temperature, mask, long), *rest)
 
             names = "x", "out", "temperature", "mask", *others, "slot", "first", "last"
-            KERNELS[f"{formula.name}_{write.__name__}"] = generated(code, names)
+            KERNELS[f"{formula.name}_{write.__name__}"] = generated(code, names, CPU)
 
     return make

@@ -35,7 +35,8 @@ import llvmlite
 import numba
 import numpy as np
 
-from fastsoftmax.cpu import compiler, source
+from fastsoftmax import source
+from fastsoftmax.cpu import compiler
 
 # What of Numba's configuration changes code, beside the CPU's name and features.
 _SETTINGS = (

@@ -7,6 +7,8 @@ which are added in any order. In between, what is noted of a cut is a column of 
 
 from __future__ import annotations
 
+from fastsoftmax.arithmetic.lanes import DOUBLE, INT64, Value, Variables, loop, number, smaller
+from fastsoftmax.arithmetic.normalizer import INFINITY
 from fastsoftmax.cpu.along import (
     COUNTS,
     INVALID,
@@ -20,9 +22,7 @@ from fastsoftmax.cpu.along import (
     largest_of_both,
 )
 from fastsoftmax.cpu.batch import Batch, kernel
-from fastsoftmax.cpu.lanes import DOUBLE, INT64, Value, Variables, loop, number, smaller
 from fastsoftmax.cpu.memory import Array
-from fastsoftmax.cpu.normalizer import INFINITY
 from fastsoftmax.cpu.sizes import CHUNK, cut_length
 
 
@@ -45,7 +45,7 @@ class _Cuts:
         top = Variables(*[number(-INFINITY, DOUBLE)] * 2)
         lines = INVALID, *COUNTS[: self.batch.counts]
         sums = Variables(number(0.0, DOUBLE), *[number(0, INT64)] * self.batch.counts)
-        with loop(row * self.each, (row + 1) * self.each) as cut:
+        for cut in loop(row * self.each, (row + 1) * self.each):
             noted = [self.noted.get(line, cut) for line in lines]
             sums.set(*(a + b for a, b in zip(sums.get(), noted, strict=True)))
             both = [self.noted.get(line, cut) for line in (TOP, SECOND)]
@@ -63,7 +63,7 @@ def maxima(
 ) -> None:
     """Note the largest logits of cuts."""
     cuts = _Cuts(batch, floats, counts)
-    with loop(first, last) as item:
+    for item in loop(first, last):
         cuts.part(item // cuts.each, item, cuts.noted, item).note_largest()
 
 
@@ -73,14 +73,14 @@ def counts(
 ) -> None:
     """Note what cuts count, and whether they hold NaN."""
     cuts = _Cuts(batch, floats, counts)
-    with loop(first, last) as item:
+    for item in loop(first, last):
         row = item // cuts.each
         cuts.gather(row)
         for line in COUNTS[: batch.counts]:
             cuts.row.put(line, 0, 0)
         part = cuts.part(row, item, cuts.row, 0)
         part.note_nan()  # the infinity may be in another cut
-        with loop(part.start, part.stop, CHUNK) as at:
+        for at in loop(part.start, part.stop, CHUNK):
             part._replace(start=at, stop=smaller(at + CHUNK, part.stop)).note_sum(Kept())
         for line in (INVALID, *COUNTS[: batch.counts]):
             cuts.noted.put(line, item, cuts.row.get(line, 0))
@@ -92,7 +92,7 @@ def cuts(
 ) -> None:
     """The results of cuts, or of whole rows where a row has one."""
     cuts = _Cuts(batch, floats, counts)
-    with loop(first, last) as item:
+    for item in loop(first, last):
         row = item // cuts.each if batch.formula.result else item
         cuts.gather(row)
         finish(batch, cuts.row, 1)

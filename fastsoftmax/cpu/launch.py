@@ -18,10 +18,10 @@ from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastsoftmax.arithmetic.lanes import BYTE_POINTER
 from fastsoftmax.cpu import compiler
 from fastsoftmax.cpu.cache import Store, short_hash
 from fastsoftmax.cpu.compiler import ADDRESSED, CALLED
-from fastsoftmax.cpu.lanes import BYTE_POINTER
 
 Entry = Callable[..., Any]
 

@@ -14,9 +14,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from fastsoftmax.cpu import compiler
-from fastsoftmax.cpu.generated import builder, context, seen
-from fastsoftmax.cpu.lanes import (
+from fastsoftmax.arithmetic.generated import builder, context, seen
+from fastsoftmax.arithmetic.lanes import (
     BYTE_POINTER,
     DOUBLE,
     FLOAT,
@@ -40,6 +39,7 @@ from fastsoftmax.cpu.lanes import (
     when,
     wide,
 )
+from fastsoftmax.cpu import compiler
 
 
 class _Storage(NamedTuple):
@@ -196,7 +196,7 @@ def _move_part(source: ir.Value, target: ir.Value, kind: Any, count: Value) -> N
     source, target = b.bitcast(source, pointer), b.bitcast(target, pointer)
     size = kind.count // 2
     while size:
-        with when((count & size) != 0):
+        for _ in when((count & size) != 0):
             at = (count & (-2 * size)).ir
             piece = ir.VectorType(kind.element, size).as_pointer()
             value = b.load(b.bitcast(b.gep(source, [at]), piece), align=1)

@@ -15,8 +15,9 @@ import numba
 import numpy as np
 from numba import types
 
-from fastsoftmax.cpu import compiler, source, threads
-from fastsoftmax.cpu.formulas import FORMULAS, Formula
+from fastsoftmax import source
+from fastsoftmax.arithmetic.formulas import FORMULAS, Formula
+from fastsoftmax.cpu import compiler, threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
 from fastsoftmax.cpu.sizes import BLOCK, PACKED, PANEL_LINES, SHORT, VECTOR, cuts_of, vectors
 

@@ -10,26 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastsoftmax.cpu.arithmetic import (
-    LN2_HIGH,
-    LN2_LOW,
-    Constants,
-    Sums,
-    add_terms,
-    added,
-    counts_of,
-    counts_on,
-    exponential,
-    logarithm,
-    not_finite,
-    product,
-    shift_by,
-    totals_of,
-    two_sum,
-)
-from fastsoftmax.cpu.batch import KERNELS
-from fastsoftmax.cpu.generated import generated
-from fastsoftmax.cpu.lanes import (
+from fastsoftmax.arithmetic.generated import generated
+from fastsoftmax.arithmetic.lanes import (
     DOUBLE,
     INT64,
     State,
@@ -52,9 +34,28 @@ from fastsoftmax.cpu.lanes import (
     when,
     wide,
 )
+from fastsoftmax.arithmetic.normalizer import INFINITY
+from fastsoftmax.arithmetic.pairs import (
+    LN2_HIGH,
+    LN2_LOW,
+    Constants,
+    Sums,
+    add_terms,
+    added,
+    counts_of,
+    counts_on,
+    exponential,
+    logarithm,
+    not_finite,
+    product,
+    shift_by,
+    totals_of,
+    two_sum,
+)
+from fastsoftmax.cpu.batch import KERNELS
 from fastsoftmax.cpu.memory import Array
-from fastsoftmax.cpu.normalizer import INFINITY
 from fastsoftmax.cpu.sizes import CHUNK
+from fastsoftmax.cpu.target import CPU
 
 _WIDTH = 8
 _GRIDS = (3,)
@@ -83,7 +84,7 @@ class _Weighted:
     def over(self, start: Any, stop: Any, state: State, body: Any) -> State:
         """The state after all lanes: ``body(x, weight, state)``."""
         variables = Variables(*state)
-        with loop(start, stop, _WIDTH) as at:
+        for at in loop(start, stop, _WIDTH):
             variables.set(*body(*self.load(at, stop), variables.get()))
         return variables.get()
 
@@ -131,7 +132,7 @@ def _counted(row: _Weighted, off: Value, most: Value, c: Constants) -> tuple[Sta
     """What the row counts, relative to the power ``most``, and whether it holds NaN or infinity."""
     none = Sums.none(DOUBLE, _WIDTH, _GRIDS)
     totals = Variables(*[number(0, INT64)] * counts_on(*_GRIDS, DOUBLE), number(0, INT64))
-    with loop(0, row.length, CHUNK) as start:
+    for start in loop(0, row.length, CHUNK):
         stop = smaller(start + CHUNK, row.length)
 
         def body(x: Value, w: Value, state: State) -> State:
@@ -158,7 +159,7 @@ def _weighted(
 ) -> None:
     """log|sum(weight * exp(x))| of each row, and the sum's sign."""
     c = Constants(DOUBLE)
-    with loop(first, last) as line:
+    for line in loop(first, last):
         row = _Weighted(x, weight, line)
         top = _largest(row, lambda x, w: x)
         off = select((top > _FAR) | (top < -_FAR), top, 0.0)
@@ -168,7 +169,7 @@ def _weighted(
         value, one = _logarithm(counts, off, most, c)
         out.store((line,), value)
         sign.store((line,), one)
-        with when(found | (most - most != 0.0) | (top - top != 0.0)):
+        for _ in when(found | (most - most != 0.0) | (top - top != 0.0)):
             total = _beyond_numbers(row)
             sign.store((line,), _sign(total))
             out.store((line,), select(total == 0.0, -INFINITY, total * total))
@@ -190,4 +191,4 @@ def _logarithm(counts: State, off: Value, most: Value, c: Constants) -> tuple[Va
 
 
 _NAMES = "x", "out", "sign", "weight", "slot", "first", "last"
-KERNELS["weighted"] = generated(_weighted, _NAMES)
+KERNELS["weighted"] = generated(_weighted, _NAMES, CPU)

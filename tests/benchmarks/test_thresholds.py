@@ -6,8 +6,8 @@ python -m pytest tests/benchmarks/test_thresholds.py --benchmark-enable
 import numpy as np
 import pytest
 
+from fastsoftmax.arithmetic.formulas import SOFTMAX
 from fastsoftmax.cpu import plan
-from fastsoftmax.cpu.formulas import SOFTMAX
 
 NEVER = 1 << 60
 

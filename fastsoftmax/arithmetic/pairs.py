@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from fastsoftmax.cpu.lanes import (
+from fastsoftmax.arithmetic.lanes import (
     FLOAT,
     State,
     Value,
@@ -143,7 +143,7 @@ def exponential(
         tail = fma(tail, r, coefficient)
     steps = bits_of(t)
     bits = steps << (c.mantissa - 3)
-    h, low = (from_bits(bits_of(lookup(steps, table)) + bits) for table in c.steps)
+    h, low = (from_bits(bits_of(one) + bits) for one in lookup(steps, c.steps))
     if exact:
         low = select((steps & 7) == 0, 0.0, low)
     lo = fma(h, fma(r * r, tail, r), low)

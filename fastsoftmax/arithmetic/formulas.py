@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from fastsoftmax.cpu.normalizer import (
+from fastsoftmax.arithmetic.normalizer import (
     INFINITY,
     NAN,
     entropy,

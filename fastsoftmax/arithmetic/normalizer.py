@@ -1,7 +1,7 @@
 """The normalizer of a row: (shift, total), how it is gathered and used.
 
 shift is a power of two, that of the row's largest term, so that taking it off is exact; total is
-the sum of the terms as counts of fixed grids' steps (arithmetic.py). Logarithms need what is next
+the sum of the terms as counts of fixed grids' steps (pairs.py). Logarithms need what is next
 to 1 in a total of almost 1, all that [40, 0] leaves behind. For them one of the largest terms is
 kept apart: no logit counts as more than the second largest, whose power is the shift, and one such
 term is taken from the total.
@@ -17,21 +17,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from fastsoftmax.cpu.arithmetic import (
-    Constants,
-    Pair,
-    Sums,
-    Term,
-    add_terms,
-    counts_of,
-    exponential,
-    logarithm,
-    product,
-    shift_of,
-    totals_of,
-    two_sum,
-)
-from fastsoftmax.cpu.lanes import (
+from fastsoftmax.arithmetic.lanes import (
     DOUBLE,
     FLOAT,
     Value,
@@ -44,6 +30,20 @@ from fastsoftmax.cpu.lanes import (
     select,
     smaller,
     wide,
+)
+from fastsoftmax.arithmetic.pairs import (
+    Constants,
+    Pair,
+    Sums,
+    Term,
+    add_terms,
+    counts_of,
+    exponential,
+    logarithm,
+    product,
+    shift_of,
+    totals_of,
+    two_sum,
 )
 
 INFINITY = math.inf

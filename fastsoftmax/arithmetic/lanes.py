@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
-from fastsoftmax.cpu import compiler
-from fastsoftmax.cpu.generated import builder, seen
+from fastsoftmax.arithmetic.generated import builder, seen, target
 
 INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 BYTE_POINTER = INT8.as_pointer()
 _BITS = {FLOAT: INT32, DOUBLE: INT64, HALF: INT16}
-_REAL = {INT32: FLOAT, INT64: DOUBLE, INT16: HALF}
+# The floating-point type of so many bits.
+REAL = {INT32: FLOAT, INT64: DOUBLE, INT16: HALF}
 
 
 _Operator = Callable[[Any, Any], "Value"]
@@ -81,7 +79,7 @@ class Value:
 
     def __neg__(self) -> Value:
         real = self.element in _BITS
-        return Value(builder().fneg(self.ir) if real else builder().neg(self.ir))
+        return Value(target().negated(self.ir) if real else builder().neg(self.ir))
 
     def __bool__(self) -> bool:
         raise TypeError("what this is will be known when the code runs: use select or when")
@@ -131,10 +129,7 @@ def _suffix(kind: ir.Type) -> str:
 def call(name: str, result: ir.Type, *args: Any) -> Value:
     """A call of one of LLVM's intrinsics; ``{}`` in its name stands for the first type."""
     values = [arg.ir if isinstance(arg, Value) else arg for arg in args]
-    kind = ir.FunctionType(result, [value.type for value in values])
-    name = name.format(_suffix(values[0].type))
-    function = cgutils.get_or_insert_function(builder().module, kind, name)
-    return Value(builder().call(function, values))
+    return Value(target().call(name.format(_suffix(values[0].type)), result, values))
 
 
 def fma(a: Any, b: Any, c: Any) -> Value:
@@ -222,7 +217,7 @@ def bits_of(x: Value) -> Value:
 
 def from_bits(x: Value) -> Value:
     """The floating-point numbers with these bits."""
-    return _cast(x, _REAL[x.element], "bitcast")
+    return _cast(x, REAL[x.element], "bitcast")
 
 
 def wide(x: Value) -> Value:
@@ -263,7 +258,7 @@ class Variables:
     """What a loop's turns change: a few values."""
 
     def __init__(self, *values: Value) -> None:
-        self._places = [cgutils.alloca_once(builder(), value.ir.type) for value in values]
+        self._places = [target().variable(value.ir.type) for value in values]
         self.set(*values)
 
     def get(self) -> list[Value]:
@@ -276,73 +271,27 @@ class Variables:
             builder().store(value.ir, place)
 
 
-@contextmanager
 def loop(start: Any, stop: Any, step: Any = 1) -> Iterator[Value]:
     """``for index in range(start, stop, step)``, of integers of 64 bits."""
-    numbers = [number(n, INT64).ir for n in (start, stop, step)]
-    with cgutils.for_range_slice(builder(), *numbers) as (index, _):
-        yield Value(index)
+    return map(Value, target().loop(*(number(n, INT64).ir for n in (start, stop, step))))
 
 
-@contextmanager
 def when(condition: Value) -> Iterator[None]:
-    """``if condition:``."""
-    with builder().if_then(condition.ir):
-        yield
+    """``if condition:``, as ``for _ in when(condition):``."""
+    return target().when(condition.ir)
 
 
 # --- tables -------------------------------------------------------------------------------------
 
 
 def stored_table(element: ir.Type, numbers: tuple[float, ...]) -> list[Value]:
-    """Numbers that LLVM does not know, read from memory here and now.
-
-    It would load each constant again wherever it is used, 15 cycles instead of 11.6 for eight
-    exponentials. Read once before a loop, they stay in registers.
-    """
-    b, kind = builder(), ir.ArrayType(element, len(numbers))
-    name = f"fastsoftmax.{element}.{hash(numbers)}"
-    memory = b.module.globals.get(name)
-    if memory is None:
-        memory = ir.GlobalVariable(b.module, kind, name)
-        memory.linkage = "linkonce_odr"  # not constant: anyone might write to it
-        memory.initializer = ir.Constant(kind, list(numbers))
-    return [Value(b.load(b.gep(memory, [INT32(0), INT32(i)]))) for i in range(len(numbers))]
+    """Numbers that are used again and again, read here and now."""
+    return [Value(n) for n in target().table(element, numbers)]
 
 
-def lookup(index: Value, numbers: tuple[float, ...]) -> Value:
-    """One of eight numbers for each lane, by the lowest three bits of its integer.
-
-    From a register where the CPU can: AVX-512 permutes lanes by lanes, AVX2 eight of 32 bits.
-    """
-    element, width = _REAL[index.element], index.width or 1
-    enabled = compiler.features()
-    size, name = 0, ""
-    if "+avx512f" in enabled:
-        size = 16 if element == FLOAT else 8
-        name = f"llvm.x86.avx512.permvar.{'sf' if element == FLOAT else 'df'}.512"
-    elif "+avx2" in enabled and element == FLOAT:
-        size, name = 8, "llvm.x86.avx2.permps"
-    if not size:
-        return _gathered(index, numbers)
-    held = ir.Constant(ir.VectorType(element, size), list(numbers) * (size // 8))
-    if width < size:
-        index = shuffled(index, index, [i % width for i in range(size)])
-    pieces = [part(index, k, size) for k in range(0, max(width, size), size)]
-    return part(joined([call(name, held.type, held, piece) for piece in pieces]), 0, width)
-
-
-def _gathered(index: Value, numbers: tuple[float, ...]) -> Value:
-    b, kind = builder(), ir.ArrayType(_REAL[index.element], 8)
-    held = ir.GlobalVariable(b.module, kind, b.module.get_unique_name("fastsoftmax.steps"))
-    held.linkage, held.global_constant = "private", True
-    held.initializer = ir.Constant(kind, list(numbers))
-    masked = index & 7
-    result = ir.Constant(ir.VectorType(kind.element, index.width), ir.Undefined)
-    for k in range(index.width or 1):
-        place = b.gep(held, [INT32(0), lane(masked, k).ir])
-        result = b.insert_element(result, b.load(place), INT32(k))
-    return Value(result)
+def lookup(index: Value, tables: tuple[tuple[float, ...], ...]) -> list[Value]:
+    """Of each table of eight numbers one for each lane, by the lowest bits of its integer."""
+    return target().lookup(index, tables)
 
 
 # --- arguments of kernels ----------------------------------------------------------------------
