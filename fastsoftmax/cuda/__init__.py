@@ -1,0 +1,1 @@
+"""The CUDA target: the arithmetic of all targets on the threads of a GPU."""
