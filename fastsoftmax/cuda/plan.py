@@ -7,14 +7,12 @@ from typing import NamedTuple
 
 from fastsoftmax.arithmetic.formulas import Formula
 from fastsoftmax.cuda.batch import Kind
+from fastsoftmax.cuda.device import VECTOR, WARP
 from fastsoftmax.cuda.shape import Shape
-from fastsoftmax.cuda.target import WARP
 from fastsoftmax.cuda.view import View
 
 # The longest rows that float32 counts on two grids, on the CPU, too.
 BLOCK = 4096
-# Bytes that a thread reads or writes at once.
-VECTOR = 16
 # Threads of a block, where rows need no more of them.
 THREADS = 128
 # The longest rows of which a block makes tiles, where vectors do not fit them.
@@ -85,7 +83,7 @@ def shapes(itemsize: int, roomy: bool, layout: Layout, device: Device) -> tuple[
     if not layout.exact and layout.packed and layout.length <= SHORT:
         # so many threads a row that each has 16 logits, or a few less
         return [Shape("short_rows", THREADS, _power(-(-layout.length // 16)))], 1
-    width, exact = 16 // itemsize, layout.exact
+    width, exact = VECTOR // itemsize, layout.exact
     vectors = -(-layout.length // width) + (not exact)
     few, many = most.warp // width, most.block // width
     if vectors <= 32 * few:
