@@ -48,7 +48,7 @@ class DeviceCall:
         library = libraries.library_of(x)
         assert library is not None
         self._formula = formula
-        self._x = library.hold(name, x, given)
+        self._x = _aligned(library.hold(name, x, given))
         self._given = given is not None
         self._stream = library.current_stream(self._x) if given is None else given
         self._check_stream()
@@ -80,7 +80,7 @@ class DeviceCall:
             raise TypeError(
                 f"{name} is on the host, and {self._x.name} on {self._x.place}: copy it there first"
             )
-        held = library.hold(name, argument, self._stream)
+        held = _aligned(library.hold(name, argument, self._stream))
         if held.device != self._x.device:
             raise ValueError(f"{name} is on {held.place}, and {self._x.name} on {self._x.place}")
         return held
@@ -101,7 +101,9 @@ class DeviceCall:
         if libraries.library_of(temperature) is None:
             array = arguments.array("temperature", temperature)
             array = checks.temperatures(array, self._shape, self._axes)
-            self._temperature = array if array.ndim else float(array)
+            self._temperature = array
+            if array.ndim == 0:
+                self._temperature = None if array == 1 else float(array)
             return
         held = self._temperature = self._beside("temperature", temperature)
         if held.view.dtype not in _SIZES and not _is_integer(held.view.dtype):
@@ -292,6 +294,17 @@ class DeviceCall:
         if self._computed != self._result:
             return made.library.converted(made, self._result)
         return made.array
+
+
+def _aligned(held: Held) -> Held:
+    """The array, whose elements lie where a device can read them."""
+    view = held.view
+    if any(place % view.itemsize for place in (view.pointer, *view.strides)):
+        raise ValueError(
+            f"{held.name} must lie at multiples of its elements' {view.itemsize} bytes, got "
+            f"{view.pointer:#x} with strides {view.strides}: copy it"
+        )
+    return held
 
 
 # --- types, by NumPy's names -------------------------------------------------------------------

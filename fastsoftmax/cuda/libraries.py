@@ -306,8 +306,9 @@ class Jax(Exporter):
         return self._by_dlpack(name, x, stream or LEGACY)._replace(read_only=True)
 
 
+_TORCH = Torch()
 # The first that holds an array has it.
-LIBRARIES: tuple[Exporter, ...] = (Torch(), CuPy(), Numba(), Jax(), Standard(), Exporter())
+LIBRARIES: tuple[Exporter, ...] = (_TORCH, CuPy(), Numba(), Jax(), Standard(), Exporter())
 
 _HOST = (np.ndarray, np.generic, float, int, list, tuple)
 
@@ -317,8 +318,8 @@ def library_of(x: Any) -> Exporter | None:
     if x is None or isinstance(x, _HOST):
         return None
     if is_a(x, "torch", "Tensor"):  # others' questions would be errors for some of these
-        return LIBRARIES[0] if x.is_cuda else None
-    return next((library for library in LIBRARIES[1:] if library.holds(x)), None)
+        return _TORCH if _TORCH.holds(x) else None
+    return next((library for library in LIBRARIES if library.holds(x)), None)
 
 
 def stream_handle(stream: Any) -> int:
