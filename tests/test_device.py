@@ -102,9 +102,11 @@ def layouts(x):
 def test_every_layout_and_axis_has_the_bits_of_the_cpu(function, dtype):
     for x in map(np.asarray, layouts(X.astype(dtype))):
         for axis in [None, (), *range(x.ndim), *itertools.combinations(range(x.ndim), 2)]:
-            got = function(Standard(x), axis)
-            assert type(got) is Standard
-            same(got, function(x, axis))
+            wanted = function(x, axis)
+            for options in ({}, {"stream": 7}):  # decided by the layout alone, or not
+                got = function(Standard(x), axis, **options)
+                assert type(got) is Standard
+                same(got, wanted)
 
 
 def test_results_lie_in_memory_as_the_logits():
@@ -221,12 +223,24 @@ def test_out_is_written_and_returned(kind, kernel):
     same(kept, logsumexp(X, 1, keepdims=True))
 
 
-def test_in_place():
-    for given in (X.copy(), np.asfortranarray(X), X.copy()[:, ::-1]):
+@pytest.mark.parametrize("options", [{}, {"stream": 7}])
+def test_in_place(options, kernel):
+    for given in (X.copy(), np.asfortranarray(X), X.copy()[:, ::-1], X.copy()[:, :2]):
         x = OnDevice(given)
         wanted = log_softmax(given, 1)
-        assert log_softmax(x, 1, out=x) is x
+        assert log_softmax(x, 1, out=x, **options) is x
         same(x, wanted)
+        assert kernel.calls[-1][1].pointer == kernel.calls[-1][2].pointer
+
+
+def test_an_out_of_another_layout_is_written_in_its_own():
+    for order in itertools.permutations(range(3)):
+        out = OnDevice(np.zeros_like(X.transpose(order).copy()).transpose(np.argsort(order)))
+        assert softmax(OnDevice(X), 1, out=out) is out
+        same(out, softmax(X, 1))
+
+
+def test_in_place_where_rows_are_seen_in_a_copy_only():
     apart = Standard(np.repeat(X, 2, 0)[::2, :, ::-1])  # rows of axes 0 and 2 are seen in a copy
     wanted = softmax(apart.array, (0, 2))
     assert softmax(apart, (0, 2), out=apart) is apart

@@ -97,6 +97,10 @@ class Exporter:
         """A new array beside one that is there; its axes lie in memory in this order."""
         raise TypeError(self._advice(like, "pass out="))
 
+    def pointer(self, made: Any) -> int:
+        """The address of an array that `empty` made."""
+        return self.hold("out", made, None).view.pointer
+
     def converted(self, held: Held, dtype: str) -> Any:
         """The array's values in another type."""
         raise TypeError(self._advice(held, f"pass an array of {dtype}"))
@@ -143,7 +147,7 @@ class Standard(Exporter):
         x = like.array
         xp, sizes = self._namespace(x), tuple(shape[axis] for axis in order)
         made = xp.empty(sizes, dtype=self._type(x, dtype), device=x.device)
-        return xp.permute_dims(made, _inverse(order))
+        return xp.permute_dims(made, _inverse(tuple(order)))
 
     def converted(self, held: Held, dtype: str) -> Any:
         """As `Exporter.converted`."""
@@ -196,7 +200,11 @@ class CuPy(Standard):
         """As `Exporter.empty`."""
         sizes = tuple(shape[axis] for axis in order)
         made = self._namespace(None).empty(sizes, self._type(like.array, dtype))
-        return made.transpose(_inverse(order))
+        return made.transpose(_inverse(tuple(order)))
+
+    def pointer(self, made: Any) -> int:
+        """As `Exporter.pointer`."""
+        return int(made.data.ptr)
 
     def converted(self, held: Held, dtype: str) -> Any:
         """As `Exporter.converted`."""
@@ -233,7 +241,7 @@ class Torch(Exporter):
             x = x.resolve_conj().resolve_neg()
         size = x.element_size()
         strides = tuple(step * size for step in x.stride())
-        view = View(x.data_ptr(), torch_type(x.dtype), tuple(x.shape), strides, size)
+        view = View(x.data_ptr(), _torch_type(x.dtype), tuple(x.shape), strides, size)
         return Held(name, x, self, view, x.get_device())
 
     def current_stream(self, held: Held) -> int:
@@ -249,9 +257,17 @@ class Torch(Exporter):
 
     def empty(self, like: Held, shape: Shape, dtype: str, order: Sequence[int]) -> Any:
         """As `Exporter.empty`."""
-        torch, sizes = sys.modules["torch"], [shape[axis] for axis in order]
-        made = torch.empty(sizes, dtype=getattr(torch, dtype), device=like.array.device)
-        return made.permute(_inverse(order))
+        sizes = [shape[axis] for axis in order]
+        if like.view.dtype == dtype:
+            made = like.array.new_empty(sizes)
+        else:
+            made = like.array.new_empty(sizes, dtype=getattr(sys.modules["torch"], dtype))
+        back = _inverse(tuple(order))
+        return made if back == order else made.permute(back)
+
+    def pointer(self, made: Any) -> int:
+        """As `Exporter.pointer`."""
+        return int(made.data_ptr())
 
     def converted(self, held: Held, dtype: str) -> Any:
         """As `Exporter.converted`."""
@@ -362,6 +378,10 @@ def contiguous(shape: Shape, itemsize: int) -> Shape:
     return tuple(reversed(strides))
 
 
-def _inverse(order: Sequence[int]) -> tuple[int, ...]:
+_torch_type = functools.cache(torch_type)
+
+
+@functools.lru_cache(maxsize=1024)
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     """Where each axis is in an order."""
     return tuple(sorted(range(len(order)), key=order.__getitem__))
