@@ -32,7 +32,7 @@ class Plain(NamedTuple):
     # The result's own shape, and how its axes lie in memory.
     final: Shape
     order: tuple[int, ...]
-    # The bytes from an array's first element to behind its last; 0 where they lie otherwise.
+    # The bytes of an array without gaps that lies as the logits do; 0 where these have gaps.
     reach: int
 
 
@@ -46,16 +46,17 @@ def _plain(
     if not x.size or any(step % itemsize for step in strides):
         return None
     rows, mapped = layout.rows_of(x, axes), formula.mapped
-    seen = x.transpose(rows.order).reshape(rows.seen[True])
+    moved = x.transpose(rows.order)
+    seen = moved.reshape(rows.seen[True])
     if seen is None:
         return None
     final = shape if mapped else checks.reduced_shape(shape, axes, keepdims)
     kept = [axis for axis in range(len(shape)) if mapped or keepdims or axis not in axes]
     order = tuple(kept.index(axis) for axis in rows.order if axis in kept)
-    whole = sorted(strides) == sorted(contiguous(tuple(shape[i] for i in rows.order), itemsize))
+    whole = moved.strides == contiguous(moved.shape, itemsize)
     return Plain(
         seen.shape, seen.strides, rows.seen[mapped], contiguous(rows.seen[mapped], itemsize),
-        final, order, x.size * itemsize if whole and min(strides, default=1) > 0 else 0,
+        final, order, x.size * itemsize if whole else 0,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import ctypes
 import itertools
 import sys
 import types
@@ -455,6 +456,12 @@ def test_streams_that_other_arrays_name_are_waited_for_and_wait(cuda):
     ]
 
 
+def test_the_default_stream_has_two_names(kernel, cuda):
+    softmax(OnDevice(X), 1, out=OnDevice(X.copy(), stream=1), where=OnDevice(X > 0))
+    assert kernel.calls[0][5] == 0
+    assert not [note for note in cuda.notes if note[0] == "wait"]
+
+
 def test_host_temperatures_are_copied_in_order_on_the_stream(cuda):
     softmax(Standard(X), 1, temperature=np.ones((3, 1, 5)) * 2, stream=30)
     assert ("allocate", 30) in cuda.notes
@@ -622,6 +629,54 @@ def test_arrays_of_two_libraries_wait_for_each_other(cupy, torch, cuda, kernel):
     assert kernel.calls[0][5] == 50
     waits = [note for note in cuda.notes if note[0] == "wait"]
     assert waits == [("wait", 50, 40), ("wait", 40, 50)]
+
+
+class ByDLPack:
+    """An array that is exported by DLPack alone; of its library nothing is known."""
+
+    def __init__(self, array, device=0):
+        self.array, self.on, self.streams = array, device, []
+
+    def __dlpack_device__(self):
+        return 2, self.on  # CUDA's
+
+    def __dlpack__(self, *, stream=None, **options):
+        self.streams.append(stream)
+        capsule = self.array.__dlpack__()
+        get = ctypes.pythonapi.PyCapsule_GetPointer
+        get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+        # A DLTensor begins with the address, the kind of device, and the device.
+        place = get(capsule, b"dltensor") + ctypes.sizeof(ctypes.c_void_p)
+        (ctypes.c_int32 * 2).from_address(place)[:] = 2, self.on
+        return capsule
+
+
+@pytest.mark.parametrize("layout", [X, np.asfortranarray(X), X[:, ::2]])
+def test_arrays_that_are_known_by_dlpack_alone(layout, kernel):
+    pytest.importorskip("cuda.core.utils", reason="cuda-core is not installed")
+    x = ByDLPack(layout)
+    out = ByDLPack(np.zeros(x.array.shape, np.float32))
+    assert softmax(x, 1, out=out) is out
+    np.testing.assert_array_equal(out.array, softmax(x.array, 1))
+    assert set(x.streams) == {libraries.LEGACY}  # to which the exporter has it be ready
+    x.streams.clear()
+    softmax(x, 1, out=out, stream=30)
+    assert x.streams == [30]
+    assert kernel.calls[-1][5] == 30
+    refused(TypeError, "x is a .*ByDLPack, which fastsoftmax can neither make", x=x)
+    elsewhere = ByDLPack(out.array, 1)
+    refused(ValueError, "out is on cuda:1, and x on cuda:0", x=x, out=elsewhere)
+
+
+def test_jax_arrays_are_read_and_never_written(monkeypatch):
+    pytest.importorskip("cuda.core.utils", reason="cuda-core is not installed")
+    jax = types.ModuleType("jax")
+    jax.Array = ByDLPack
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    out = OnDevice(np.zeros_like(X))
+    assert softmax(ByDLPack(X), 1, out=out) is out
+    same(out, softmax(X, 1))
+    refused(ValueError, "out is read-only", out=ByDLPack(X.copy()))
 
 
 # --- arrays of the host ---------------------------------------------------------------------------

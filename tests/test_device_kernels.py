@@ -57,6 +57,8 @@ for function in FUNCTIONS:
     for given in (x, x.T, x[:, :, 0]):
         for axis in (0, 1):
             same(function(given, axis, target="cuda"), function(given, axis))
+masked = np.ma.MaskedArray(x[0], x[0] > 0.5)
+same(softmax(masked, 1, target="cuda").data, softmax(masked, 1).data)
 heat = rng.random((7, 1, 5))
 mask = rng.random(x.shape) < 0.5
 options = {"where": mask, "temperature": heat}

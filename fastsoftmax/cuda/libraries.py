@@ -64,13 +64,14 @@ class Exporter:
         if not dtype.isnative:
             raise TypeError(f"{name} must have this machine's order of bytes, got {dtype!r}")
         pointer, read_only = interface["data"]
-        strides = interface.get("strides") or contiguous(interface["shape"], dtype.itemsize)
         shape = tuple(interface["shape"])
+        strides = interface.get("strides") or contiguous(shape, dtype.itemsize)
         view = View(pointer or 0, _name_of(x, dtype), shape, tuple(strides), dtype.itemsize)
         cuda = driver()
         # An array without elements has no memory that would tell.
         device = cuda.device_of_memory(pointer) if pointer else cuda.current_device()
-        return Held(name, x, self, view, device, interface.get("stream"), bool(read_only))
+        ready = interface.get("stream")
+        return Held(name, x, self, view, device, 0 if ready == LEGACY else ready, bool(read_only))
 
     def _by_dlpack(self, name: str, x: Any, stream: int) -> Held:
         driver()  # says what is missing where the next line's package is
