@@ -31,16 +31,15 @@ def same(got, wanted):
 ON_A_DEVICE = """
 for dtype, function in itertools.product((np.float32, ml_dtypes.bfloat16), FUNCTIONS):
     x = X.astype(dtype)
-    for given in (x, x.transpose(1, 2, 0)):
-        for axis in (0, -1, (0, 2), None):
-            same(function(Standard(given), axis), function(given, axis))
+    for axis in (-1, (0, 2)):
+        same(function(Standard(x.T), axis), function(x.T, axis))
     options = {"where": rng.random(x.shape) < 0.7}
     if function is not logsumexp:
         options["temperature"] = np.array([0.0, 0.5, np.inf])
     there = {name: Standard(value) for name, value in options.items()}
     same(function(Standard(x), 1, **there), function(x, 1, **options))
-    for shape in ((0,), (2, 0), (0, 2)):
-        same(function(Standard(np.zeros(shape, dtype)), -1), function(np.zeros(shape, dtype), -1))
+    nothing = np.zeros((2, 0), dtype)
+    same(function(Standard(nothing), -1), function(nothing, -1))
 x = OnDevice(X.copy())
 assert softmax(x, 1, out=x) is x
 same(x, softmax(X, 1))
@@ -52,18 +51,16 @@ assert np.isnan(got[:, :2]).all() and (got[:, 2] == 0.5).all(), got
 
 FROM_THE_HOST = """
 staged.PIECE = 512
-x = rng.standard_normal((7, 12, 5)).astype(np.float32)
-for function in FUNCTIONS:
-    for given in (x, x.T, x[:, :, 0]):
-        for axis in (0, 1):
-            same(function(given, axis, target="cuda"), function(given, axis))
+x = rng.standard_normal((4, 12, 5)).astype(np.float32)
+for function, given in itertools.product((softmax, logsumexp), (x, x.T, x[:, :, 0])):
+    same(function(given, 1, target="cuda"), function(given, 1))
 masked = np.ma.MaskedArray(x[0], x[0] > 0.5)
 same(softmax(masked, 1, target="cuda").data, softmax(masked, 1).data)
-heat = rng.random((7, 1, 5))
+heat = rng.random((4, 1, 5))
 mask = rng.random(x.shape) < 0.5
 options = {"where": mask, "temperature": heat}
 same(softmax(x, 1, target="cuda", **options), softmax(x, 1, **options))
-for heat in (0.0, np.inf, [[0.0], [1.0], [np.inf], [2.0], [1.0], [1e-300], [1e300]]):
+for heat in (0.0, np.inf, [[0.0], [np.inf], [1e-300], [1e300]]):
     got = softmax(x[:, :, 0], 1, target="cuda", temperature=heat)
     same(got, softmax(x[:, :, 0], 1, temperature=heat))
 """
