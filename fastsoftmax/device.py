@@ -227,35 +227,37 @@ class DeviceCall:
 
     # --- the stream -----------------------------------------------------------------------------
 
-    def _others(self) -> list[tuple[Held, int]]:
-        """The arrays whose values are in order on another stream, and which."""
-        held = (self._x, self._mask, self._temperature, self._out)
-        others = []
-        for each in held:
-            if isinstance(each, Held):
-                stream = each.stream
-                if stream is None and not self._given and each.library is not self._x.library:
-                    stream = each.library.current_stream(each)
-                if stream is not None and stream != self._stream:
-                    others.append((each, stream))
-        return others
+    def _held(self) -> list[Held]:
+        """All arrays of this call that live on its device."""
+        given = self._x, self._mask, self._temperature, self._out
+        return [each for each in given if isinstance(each, Held)]
+
+    def _other_streams(self) -> set[int]:
+        """The streams, beside that of the call, on which its arrays' values are in order."""
+        streams = set()
+        for each in self._held():
+            if each.stream is not None:
+                streams.add(each.stream)
+            elif not self._given and each.library is not self._x.library:
+                streams.add(each.library.current_stream(each))
+        return streams - {self._stream}
 
     @contextlib.contextmanager
     def _in_order(self) -> Iterator[None]:
         """Have all that is queued, by libraries too, be in order on the stream of this call."""
-        cuda, others, device = driver(), self._others(), self._x.device
+        cuda, others, device = driver(), self._other_streams(), self._x.device
+        involved = {each.library for each in self._held()}
+        if not self._given:  # its own library's work is in order
+            involved.remove(self._x.library)
         with contextlib.ExitStack() as stack:
             stack.enter_context(cuda.current(device))
-            for stream in {stream for _, stream in others}:
+            for stream in others:
                 cuda.wait(self._stream, stream)
-            libraries = {each.library for each, _ in others}
-            for library in libraries | ({self._x.library} if self._given else set()):
+            for library in involved:
                 stack.enter_context(library.on(self._stream, device))
-            try:
-                yield
-            finally:
-                for stream in {stream for _, stream in others}:
-                    cuda.wait(stream, self._stream)
+            yield
+            for stream in others:
+                cuda.wait(stream, self._stream)
 
     # --- launching --------------------------------------------------------------------------------
 

@@ -622,6 +622,15 @@ def test_cupy_arrays_as_out_and_on_a_stream(cupy, kernel):
     assert cupy.streams == [(60, 0)]
 
 
+def test_what_another_library_converts_is_in_order_on_the_calls_stream(cupy, torch, kernel):
+    heat = Cupy(np.full((3, 1, 5), 2, np.float32))  # kernels take float64
+    for options, stream in (({}, 40), ({"stream": 60}, 60)):
+        cupy.streams.clear()
+        got = softmax(torch.tensor(X), 1, temperature=heat, **options)
+        np.testing.assert_array_equal(got.numpy(), softmax(X, 1, temperature=2.0))
+        assert cupy.streams == [(stream, 0)]
+
+
 def test_arrays_of_two_libraries_wait_for_each_other(cupy, torch, cuda, kernel):
     out = torch.zeros(X.shape)
     assert softmax(Cupy(X), 1, out=out) is out
