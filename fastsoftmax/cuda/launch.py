@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
 from cuda import core
 from numba import config, cuda, types
 
@@ -20,6 +19,7 @@ from fastsoftmax.arithmetic.generated import generated
 from fastsoftmax.cuda import plan
 from fastsoftmax.cuda.batch import PARAMETERS, Kind
 from fastsoftmax.cuda.cuts import LINES
+from fastsoftmax.cuda.driver import Unavailable, driver
 from fastsoftmax.cuda.kernels import written
 from fastsoftmax.cuda.shape import Shape
 from fastsoftmax.cuda.target import Threads
@@ -84,12 +84,6 @@ class _Simulator:
 
     plan = plan.Device(2, (9, 0))
 
-    @contextmanager
-    def memory(self, size: int, stream: int) -> Iterator[int]:
-        """Memory while a call's kernels run."""
-        held = np.empty(size, np.uint8)
-        yield held.ctypes.data
-
     def launch(
         self, kind: Kind, shape: Shape, blocks: int, arguments: tuple[Any, ...], stream: int
     ) -> None:
@@ -103,30 +97,14 @@ class _Device:
     """A device of this machine."""
 
     def __init__(self, number: int) -> None:
-        self._device = core.Device(number)
-        self._device.set_current()
-        capability = tuple(self._device.compute_capability)
-        if capability < (8, 0):
-            raise plan.Unavailable(
-                f"GPU {number} has compute capability {capability[0]}.{capability[1]}, "
-                "and kernels need 8.0 or later"
+        device = core.Device(number)
+        major, minor = device.compute_capability
+        if major < 8:
+            raise Unavailable(
+                f"GPU {number} has compute capability {major}.{minor}, and kernels need 8.0 or more"
             )
-        count = self._device.properties.multiprocessor_count
-        self.plan = plan.Device(count, (capability[0], capability[1]))
+        self.plan = plan.Device(device.properties.multiprocessor_count, (major, minor))
         self._kernels: dict[Any, Any] = {}
-
-    @contextmanager
-    def memory(self, size: int, stream: int) -> Iterator[int]:
-        """Memory while a call's kernels run, taken and given back in the order of the stream."""
-        if not size:
-            yield 0
-            return
-        on = core.Stream.from_handle(stream)
-        buffer = self._device.allocate(size, stream=on)
-        try:
-            yield int(buffer.handle)
-        finally:
-            buffer.close(on)
 
     def launch(
         self, kind: Kind, shape: Shape, blocks: int, arguments: tuple[Any, ...], stream: int
@@ -148,13 +126,18 @@ _SIMULATOR = _Simulator()
 
 def current() -> Any:
     """The device that calls go to: this thread's current one."""
-    if config.ENABLE_CUDASIM:
-        return _SIMULATOR
+    number = driver().current_device()
+    return _SIMULATOR if config.ENABLE_CUDASIM else _device(number)
+
+
+@contextmanager
+def notes(size: int, stream: int) -> Iterator[int]:
+    """Memory while a call's kernels run, taken and given back in the order of the stream."""
+    if not size:
+        yield 0
+        return
+    memory = driver().allocate(size, stream)
     try:
-        count = core.system.get_num_devices()
-        number = core.Device().device_id if count else None
-    except Exception as error:
-        raise plan.Unavailable(f"computing on a GPU needs NVIDIA's driver: {error}") from error
-    if number is None:
-        raise plan.Unavailable("there is no NVIDIA GPU here")
-    return _device(number)
+        yield memory
+    finally:
+        driver().free(memory, stream)

@@ -116,10 +116,6 @@ def _columns(most: Held, layout: Layout) -> Shape:
 # --- calls ----------------------------------------------------------------------------------------
 
 
-class Unavailable(RuntimeError):
-    """There is no device for a call, or what runs code on it is missing."""
-
-
 class Work(NamedTuple):
     """The kernels of a call: what all calls have in common whose arrays lie alike."""
 
@@ -201,14 +197,9 @@ def compute(
     """
     if x.size == 0:
         return
-    try:
-        from fastsoftmax.cuda import launch
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("cuda", "numba_cuda"):
-            raise
-        raise Unavailable(
-            "computing on a GPU needs numba-cuda: pip install 'fastsoftmax[cuda13]', or [cuda12]"
-        ) from None
+    # Here, as this wants numba-cuda; who gave a device's arrays has asked for that.
+    from fastsoftmax.cuda import launch
+
     which, each = None, None
     if isinstance(temperature, View):
         which, each = "each", temperature
@@ -224,7 +215,7 @@ def compute(
     places = [0 if view is None else view.pointer for view in given]
     flat = [n for place, step in zip(places, todo.steps, strict=True) for n in (place, *step)]
     number = temperature if which == "one" else 1.0
-    with device.memory(launch.noted(todo.cuts) * todo.sizes[0], stream) as notes:
+    with launch.notes(launch.noted(todo.cuts) * todo.sizes[0], stream) as notes:
         for shape, blocks in todo.launches:
             arguments = *flat, notes, *todo.sizes, todo.cuts, number
             device.launch(kind, shape, blocks, arguments, stream)

@@ -278,7 +278,8 @@ class Simulated(Device):
 
 def _stored(storage: str) -> np.dtype[Any]:
     names: dict[str, Any] = {"bfloat16": ml_dtypes.bfloat16, "bool": np.int8}
-    return np.dtype(names.get(storage, storage))
+    found: np.dtype[Any] = np.dtype(names.get(storage, storage))
+    return found
 
 
 class _Shared(Shared):
