@@ -36,6 +36,11 @@ class Kind(NamedTuple):
     long: bool = False
 
     @property
+    def roomy(self) -> bool:
+        """Whether there is one total and no temperature, which leaves registers for logits."""
+        return self.formula.totals == 1 and self.temperature is None
+
+    @property
     def element(self) -> ir.Type:
         """What is computed in."""
         return STORAGE[self.storage].element

@@ -25,8 +25,8 @@ from fastsoftmax.cuda.shape import Shape
 from fastsoftmax.cuda.target import Threads
 
 _SIGNATURE = types.void(*[types.int64] * (len(PARAMETERS) - 1), types.float64)
-# Threads of a multiprocessor that a kernel leaves room for: 128 registers each.
-_RESIDENT = 512
+# Threads of a multiprocessor that a kernel leaves room for: with 128 registers each, or 255.
+_RESIDENT = {True: 512, False: 256}
 
 
 class Code(NamedTuple):
@@ -44,7 +44,7 @@ def code(kind: Kind, shape: Shape, capability: tuple[int, int]) -> Code:
     ptx, _ = cuda.compile(
         _function(generated(written(kind, shape), PARAMETERS, Threads())),
         _SIGNATURE, device=False, abi="numba", cc=capability, output="ptx",
-        launch_bounds=(shape.threads, max(1, _RESIDENT // shape.threads)),
+        launch_bounds=(shape.threads, max(1, _RESIDENT[kind.roomy] // shape.threads)),
     )  # fmt: skip
     name = re.search(r"\.entry (\w+)", ptx)
     assert name, "PTX without a kernel"

@@ -63,8 +63,8 @@ class Place:
         ]
 
     def has(self, k: Index, i: int) -> Value:
-        """Whether there is such a logit."""
-        return self._left > k * self.step + i
+        """Whether there is such a logit: of the one row of a piece, or of all its rows."""
+        return self._left > k * self.step + (i if self.rows == 1 else 0)
 
     def whole(self, k: Index) -> Value:
         """Whether a piece is inside with all its logits."""

@@ -61,10 +61,7 @@ class Held(NamedTuple):
 
 
 def held(element_size: int, roomy: bool) -> Held:
-    """Without spills, at 128 registers a thread (`tests/test_cuda_code.py` compiles them all).
-
-    ``roomy``: one total, and no temperatures; others need more for themselves.
-    """
+    """Without spills, at 128 registers a thread (`tests/test_cuda_code.py`); see `Kind.roomy`."""
     if element_size == 8:
         return Held(16, 20) if roomy else Held(8, 8)
     return Held(32, 48) if roomy else Held(24, 24)
@@ -107,7 +104,7 @@ def shapes(itemsize: int, roomy: bool, layout: Layout, device: Device) -> tuple[
 def _columns(most: Held, layout: Layout) -> Shape:
     """Of short rows vectors across them; of longer ones so many lines that a block holds them."""
     for items in (layout.columns, 1):
-        warps = _power(-(-layout.length * items // most.block))
+        warps = _power(-(-layout.length * items // (most.warp if items > 1 else most.block)))
         if warps <= (2 if items > 1 else 16):
             return Shape("columns", 32 * warps, warps, -(-layout.length // warps), items)
     return Shape("columns_long", 256, 8)
@@ -154,8 +151,7 @@ def work(
         packed=begins and (outer == 1 or all(step[0] == length * size for step in arrays)),
         columns=_columns_of(size, inner, arrays, offsets[:written]),
     )  # fmt: skip
-    roomy = kind.formula.totals == 1 and kind.temperature is None
-    chosen, cuts = shapes(size, roomy, layout, device)
+    chosen, cuts = shapes(size, kind.roomy, layout, device)
     launches = [(shape, _blocks(shape, layout, cuts, device)) for shape in chosen]
     return Work(kind, (outer, length, inner), tuple(steps), tuple(launches), cuts)
 

@@ -44,17 +44,15 @@ def _lanes(value: Any) -> Any:
     """The numbers of a value or of a constant of LLVM's."""
     if isinstance(value, Lanes):
         return value.array
-    kind = _TYPES[value.type]
-    if kind in (np.float32, np.float64, np.bool_):
-        return kind(value.constant)
-    bits = value.type.width
-    return kind((int(value.constant) + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1))
+    kind, given = _TYPES[value.type], value.constant
+    if isinstance(given, int) and given >= 1 << 31 and kind is not np.float64:
+        given -= (given >> value.type.width - 1) << value.type.width  # bits of a negative one
+    return kind(given)
 
 
 def _operation(apply: Callable[..., Any]) -> Callable[..., Lanes]:
     def instruction(self: Any, *values: Any) -> Lanes:
-        with np.errstate(all="ignore"):
-            return Lanes(values[0].type, apply(*map(_lanes, values)))
+        return Lanes(values[0].type, apply(*map(_lanes, values)))
 
     return instruction
 
@@ -73,8 +71,7 @@ def _comparison(unordered: bool) -> Callable[..., Lanes]:
 
 def _conversion(apply: Callable[[Any, type], Any]) -> Callable[..., Lanes]:
     def instruction(self: Any, value: Any, kind: ir.Type) -> Lanes:
-        with np.errstate(all="ignore"):
-            return Lanes(kind, apply(np.asarray(_lanes(value)), _TYPES[kind]))
+        return Lanes(kind, apply(np.asarray(_lanes(value)), _TYPES[kind]))
 
     return instruction
 
@@ -251,11 +248,9 @@ class Simulated(Device):
     def store(self, address: Value, storage: str, values: list[Value]) -> None:
         kind = _stored(storage)
         held, places = self._places(address, kind.itemsize, len(values))
-        with np.errstate(all="ignore"):
-            numbers = [
-                np.broadcast_to(_lanes(v.ir), self.threads)[self._active].astype(kind)
-                for v in values
-            ]
+        numbers = [
+            np.broadcast_to(_lanes(v.ir), self.threads)[self._active].astype(kind) for v in values
+        ]
         if len(places):
             held.view(kind)[places] = np.stack(numbers, 1)
 
@@ -351,5 +346,5 @@ def launch(kind: Kind, shape: Shape, blocks: int, arguments: tuple[Any, ...]) ->
     for block in numbers:
         first, count = block * shape.clusters, blocks * shape.clusters
         target = Simulated(shape.threads, shape.clusters, first, count)
-        with generated.writing(target, None, None):
+        with generated.writing(target, None, None), np.errstate(all="ignore"):
             write(*(number(int(n), INT64) for n in integers), number(float(temperature), DOUBLE))
