@@ -12,7 +12,7 @@ import pytest
 
 import fastsoftmax
 import verification
-from verification import exhaustive, readme, subjects, suites
+from verification import exhaustive, markers, readme, subjects, suites
 from verification.__main__ import main
 from verification.checks import Task
 from verification.references import FUNCTIONS, REDUCED
@@ -317,10 +317,10 @@ def test_counts_may_differ_a_little_in_scipys_column_alone():
 
 def test_a_table_goes_between_its_markers():
     text = "before\n<!-- verification -->\nold\n<!-- /verification -->\nafter\n"
-    new = readme.replaced(text, "verification", "new\n")
+    new = markers.replaced(text, "verification", "new\n")
     assert new == "before\n<!-- verification -->\nnew\n<!-- /verification -->\nafter\n"
     with pytest.raises(ValueError, match="questions"):
-        readme.between(text, "questions")
+        markers.between(text, "questions")
 
 
 # --- every float32, in part ------------------------------------------------------------------
