@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax import checks, containers, extended, layout
+from fastsoftmax import arguments, checks, containers, device, extended, layout
 from fastsoftmax.arithmetic.formulas import LOGSUMEXP, Formula
 from fastsoftmax.cpu import plan
+from fastsoftmax.cuda.libraries import library_of
 
 Array = np.ndarray[Any, Any]
 
@@ -25,11 +26,14 @@ _LOGITS = {"logsumexp": "a"}
 
 def rows(
     formula: Formula, x: Any, axis: Any, where: Any = None, temperature: Any = 1.0,
-    dtype: Any = None, out: Any = None, keepdims: bool = False,
+    dtype: Any = None, out: Any = None, keepdims: bool = False, target: Any = None,
+    stream: Any = None,
 ) -> Any:  # fmt: skip
     """A formula of the rows of ``x`` along ``axis``, as the caller wants it."""
     if (
         type(x) is np.ndarray
+        and target is None
+        and stream is None
         and where is None
         and dtype is None
         and type(temperature) is float
@@ -42,23 +46,45 @@ def rows(
             result = small(x, out)
             if result is not None:
                 return result
-    call = Call(formula, x, axis, where, temperature, dtype)
+    name = _LOGITS.get(formula.name, "x")
+    if _on_device(name, x, target, stream):
+        there = device.DeviceCall(formula, name, x, axis, dtype, stream)
+        there.leave_out(where)
+        there.divide_by(temperature)
+        there.write_to(out, keepdims)
+        return there.run()
+    call = Call(formula, x, axis, where, temperature, dtype, target=target)
     call.write_to(out, keepdims)
-    return call.delivered(call.computed(), out)
+    return call.delivered(call.computed())
+
+
+def _on_device(name: str, x: Any, target: Any, stream: Any) -> bool:
+    """Whether logits are on a GPU; a target or a stream that does not fit them is refused."""
+    if target not in (None, "cpu", "cuda"):
+        raise ValueError(f"target must be None, 'cpu' or 'cuda', got {target!r}")
+    there = library_of(x) is not None
+    if there and target == "cpu":
+        raise ValueError(f"{name} is on a GPU and target says 'cpu': copy it to the host first")
+    if stream is not None and not there:
+        raise ValueError(f"stream is for arrays on a GPU, and {name} is on the host")
+    return there
 
 
 def weighted(
-    a: Any, axis: Any, b: Any, keepdims: Any, return_sign: Any, out: Any, where: Any, dtype: Any
-) -> Any:
+    a: Any, axis: Any, b: Any, keepdims: Any, return_sign: Any, out: Any, where: Any, dtype: Any,
+    target: Any, stream: Any,
+) -> Any:  # fmt: skip
     """logsumexp with weights, if any: with the sign, or NaN where the sum is negative."""
+    if _on_device("a", a, target, stream) or target == "cuda":
+        raise ValueError("b= and return_sign= are computed on the CPU: pass an array on the host")
     call = Call(LOGSUMEXP, a, axis, where, 1.0, dtype, b)
     call.write_to(out, keepdims)
     value, sign = call.weighted()
     if return_sign:
-        return call.delivered(value.real, out), call.delivered(sign, None)
+        return call.delivered(value.real), call.delivered(sign, beside=True)
     if value.dtype.kind != "c":
         value = np.where(sign < 0, value.dtype.type(np.nan), value)
-    return call.delivered(value, out)
+    return call.delivered(value)
 
 
 class Call:
@@ -69,37 +95,45 @@ class Call:
 
     def __init__(
         self, formula: Formula, x: Any, axis: Any, where: Any, temperature: Any, dtype: Any,
-        b: Any = None,
+        b: Any = None, target: Any = None,
     ) -> None:  # fmt: skip
-        given = containers.unwrap(_LOGITS.get(formula.name, "x"), x)
+        given = arguments.unwrap(_LOGITS.get(formula.name, "x"), x)
         computed = checks.floating(formula.name, given.values)
+        dtype = arguments.element_type(dtype)
         self._formula, self._source, self._weight, self._dtype = formula, given, None, dtype
         if b is not None:
-            self._weight = containers.operand("b", b, given)
+            self._weight = arguments.operand("b", b, given)
             computed = checks.weighted_type(computed, given.values, b, self._weight)
-            self._source = containers.broadcast_source(given, self._weight)
+            self._source = arguments.broadcast_source(given, self._weight)
         self._result = checks.result_type(formula.name, computed, dtype)
         self._computed = checks.wider(computed, self._result)
+        self._there = target == "cuda"
+        if self._there and not checks.has_kernel(self._computed):
+            raise TypeError(f"a GPU computes no {self._computed}: use target='cpu'")
         if formula.real:
             checks.check_real(formula.name, given.values.dtype, self._result)
         self._shape = self._source.values.shape
         self._axes = checks.normalized_axes(len(self._shape), axis)
         # Its labels are matched with those that the logits had before b broadcast them.
-        mask = containers.mask(where, given)
+        mask = arguments.mask(where, given)
         self._mask = checks.present(mask, self._source.present, self._shape)
         self._temperature: Array | None = None
         if type(temperature) is not float or temperature != 1.0:
-            array = containers.operand("temperature", temperature, given, self._axes)
+            array = arguments.operand("temperature", temperature, given, self._axes)
             self._temperature = checks.temperatures(array, self._shape, self._axes)
         self._values = self._source.values.astype(self._computed, copy=False)
 
     def write_to(self, out: Any, keepdims: bool) -> None:
         """Take the array for the result, None for a new one, and whether reduced axes are kept."""
-        self._out, self._keepdims, self._final = out, keepdims, self._shape
+        self._out, self._place, self._keepdims = out, None, keepdims
+        self._final = self._shape
         if not self._formula.mapped:
             self._final = checks.reduced_shape(self._shape, self._axes, keepdims)
-        if out is not None:
-            checks.check_out(out, self._final, self._result, self._dtype)
+        if out is None:
+            self._source.container.check_result(self._result)
+            return
+        self._place = arguments.place(out, self._source)
+        checks.check_out(self._place, self._final, self._result, self._dtype)
 
     def computed(self) -> Array:
         """The formula's results; where it has one a row, the reduced axes are kept at length 1."""
@@ -107,7 +141,7 @@ class Call:
         if values.size == 0:
             shape = self._shape if mapped else checks.reduced_shape(self._shape, self._axes)
             return np.full(shape, self._formula.absent, self._computed)
-        if temperature is not None:
+        if temperature is not None and not self._there:
             values, temperature = checks.at_limits(values, temperature, self._mask, self._axes)
         if not checks.has_kernel(self._computed):
             return extended.computed(self._formula, values, self._axes, temperature, self._mask)
@@ -115,9 +149,14 @@ class Call:
         seen = rows.view(values)
         numbers = None if temperature is None else rows.view_rows(temperature)
         counted = None if self._mask is None else rows.view(self._mask)
-        place = rows.place(self._out if mapped else None, mapped, seen, numbers, counted)
-        x, out = layout.stored(seen), layout.stored(place)
-        plan.compute(self._formula, x, out, numbers, counted)
+        place = rows.place(self._place if mapped else None, mapped, seen, numbers, counted)
+        if self._there:
+            from fastsoftmax.cuda import staged
+
+            staged.compute(self._formula, seen, place, numbers, counted)
+        else:
+            x, out = layout.stored(seen), layout.stored(place)
+            plan.compute(self._formula, x, out, numbers, counted)
         return rows.back(place, mapped)
 
     def weighted(self) -> tuple[Array, Array]:
@@ -141,19 +180,20 @@ class Call:
         plan.weighted(seen, layout.stored(value), sign, rows.view(weight))
         return rows.back(value, False), rows.back(sign, False)
 
-    def delivered(self, value: Array, out: Array | None) -> Any:
-        """What was computed, in ``out`` or as what the input was."""
+    def delivered(self, value: Array, beside: bool = False) -> Any:
+        """What was computed, in ``out`` unless it is ``beside``, or as what the input was."""
         result = self._result
         if result.kind == "c" and value.dtype.kind != "c":  # a logarithm beside its sign
             result = np.empty(0, result).real.dtype
         value = checks.cast(value.reshape(self._final), result)
-        if out is not None:
-            if not layout.same_memory(out, value):
-                np.copyto(out, checks.cast(value, out.dtype))
-            return out
+        if self._place is not None and not beside:
+            if not layout.same_memory(self._place, value):
+                np.copyto(self._place, checks.cast(value, self._place.dtype))
+            containers.container_of(self._out).written(self._out)
+            return self._out
         if self._formula.mapped:
-            return containers.rewrap(self._source, value[()])
-        return containers.rewrap_reduced(
+            return arguments.rewrap(self._source, value[()])
+        return arguments.rewrap_reduced(
             self._source, value[()], self._axes, self._keepdims, self._mask
         )
 

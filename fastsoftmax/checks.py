@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fastsoftmax.cuda.view import View
+
 Array = np.ndarray[Any, Any]
 Type = np.dtype[Any]
 Shape = tuple[int, ...]
@@ -141,12 +143,15 @@ def reduced_shape(shape: Shape, axes: Shape, keepdims: Any = True) -> Shape:
 
 def broadcast(name: str, array: Array, shape: Shape) -> Array:
     """``array`` in ``shape``, or an error that names the argument."""
-    try:
-        return np.broadcast_to(array, shape)
-    except ValueError:
-        raise ValueError(
-            f"{name} of shape {array.shape} does not broadcast to shape {shape}"
-        ) from None
+    check_broadcast(name, array.shape, shape)
+    return np.broadcast_to(array, shape)
+
+
+def check_broadcast(name: str, given: Shape, shape: Shape) -> None:
+    """Refuse an argument whose shape does not broadcast to another one."""
+    lead = len(shape) - len(given)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(given, shape[lead:], strict=True)):
+        raise ValueError(f"{name} of shape {given} does not broadcast to shape {shape}")
 
 
 def present(where: Array | None, own: Array | None, shape: Shape) -> Array | None:
@@ -187,11 +192,11 @@ def check_out(out: Any, shape: Shape, result: Type, dtype: Any) -> None:
         raise TypeError(f"out is of {out.dtype!r} and dtype says {result!r}: give one of them")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
-    if not out.flags.forc and _overlaps_itself(out):
+    if not out.flags.forc and overlaps_itself(out):
         raise ValueError(f"out must not overlap itself, got strides {out.strides}")
 
 
-def _overlaps_itself(array: Array) -> bool:
+def overlaps_itself(array: Array | View) -> bool:
     """Whether two elements share memory, as in broadcast arrays and sliding windows."""
     reach = array.itemsize
     axes = sorted((abs(s), n) for n, s in zip(array.shape, array.strides, strict=True) if n > 1)

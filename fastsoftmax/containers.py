@@ -1,110 +1,249 @@
-"""What a caller hands over, as NumPy arrays, and results as what the input was.
+"""Each kind of object that holds logits on the host: as a NumPy array, and a result as one again.
 
-Lists, masked arrays, and pandas and xarray objects are known here and nowhere else. Operands
-with labels are matched with the input's by label, so that all that follows goes by position.
+Lists, masked arrays, pandas and xarray objects and torch's tensors are known here and nowhere
+else. A new kind is a class here, beside `Container`, and an entry in `CONTAINERS`.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from fastsoftmax.cuda.libraries import numpy_type
+from fastsoftmax.loaded import is_a, torch_type, type_name
+
 Array = np.ndarray[Any, Any]
+Axes = tuple[int, ...]
 
-# What to do with an object that NumPy cannot read, by an attribute that tells its kind.
-_ADVICE = {
-    "toarray": "pass {}.toarray()",
-    "__cuda_array_interface__": "copy {} to the host first",
-}
+# The types of which torch has tensors of real or complex numbers.
+_TORCH_TYPES = {"float16", "bfloat16", "float32", "float64", "complex64", "complex128"}
 
 
-class Source(NamedTuple):
-    """A caller's input: the argument's name, its values, which count (None: all), what it was."""
+class Container:
+    """Arrays, lists, numbers, and whatever else NumPy reads; results are NumPy's."""
 
-    name: str
-    values: Array
-    present: Array | None
-    original: Any
+    # Whose labels these are, if they have some.
+    package = ""
 
+    def holds(self, x: Any) -> bool:
+        """Whether an object is one of these."""
+        return True
 
-def unwrap(name: str, x: Any) -> Source:
-    """The values of an array, a list, a masked array, or a pandas or xarray object."""
-    if type(x) is np.ndarray:
-        return Source(name, x, None, x)
-    if isinstance(x, np.ma.MaskedArray):
-        values = x.data.view(np.ndarray)
-        # Each field of a structured array has a mask of its own; such an array is refused later.
-        present = None if values.dtype.names else ~np.ma.getmaskarray(x)
-        return Source(name, values, present, x)
-    return Source(name, _array(name, x), None, x)
-
-
-def operand(name: str, argument: Any, source: Source, reduced: tuple[int, ...] = ()) -> Array:
-    """An argument beside the input as an array, its elements where their labels are in the input.
-
-    Along the axes in ``reduced`` there is one element for all, whatever its label.
-    """
-    if type(argument) is np.ndarray:
-        return argument
-    if type(argument) is float:
-        return np.array(argument)
-    if isinstance(argument, np.ma.MaskedArray):  # its mask would be lost
-        raise TypeError(f"{name} must not be a masked array: fill it, or mask {source.name}")
-    if type(argument) is int and not -(2**63) <= argument < 2**64:  # NumPy would make an object
+    def values(self, name: str, x: Any) -> Array:
+        """The object as an array."""
         try:
-            argument = float(argument)
-        except OverflowError:
-            bits = argument.bit_length()
-            raise ValueError(f"{name} must be a float64, got an integer of {bits} bits") from None
-    array = _array(name, argument)
-    if type(source.original) is np.ndarray:
+            array = np.asarray(x)
+        except ValueError as error:  # lists of different lengths, mostly
+            raise ValueError(f"{name} must be an array or make one: {error}") from error
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(
+                f"{name} must be an array or make one, got {type_name(x)}: {error}"
+            ) from error
+        if array.dtype.kind == "O" and hasattr(x, "toarray"):
+            raise TypeError(
+                f"{name} must be an array or make one, got {type_name(x)}: pass {name}.toarray()"
+            )
         return array
-    return _aligned(name, argument, array, source, reduced)
+
+    def present(self, x: Any) -> Array | None:
+        """Which elements count, by the object's own mask."""
+        return None
+
+    def labels(self, x: Any) -> dict[Any, Any] | None:
+        """The pandas index of each dimension by name; None where it has none."""
+        return None
+
+    def memory(self, x: Any) -> Any:
+        """An array that shares the object's memory, for ``out``; else the object itself."""
+        return x
+
+    def written(self, x: Any) -> None:
+        """Tell the object that its memory was written to."""
+
+    def check_result(self, dtype: np.dtype[Any]) -> None:
+        """Refuse a type of results of which none can be made."""
+
+    def rewrapped(self, x: Any, result: Any) -> Any:
+        """A result of the input's shape, as what the input was."""
+        return result
+
+    def rewrapped_reduced(self, x: Any, result: Any, axes: Axes, keepdims: bool) -> Any:
+        """A result that lost ``axes``, as what the input was."""
+        return result
 
 
-def mask(where: Any, source: Source) -> Array | None:
-    """``where`` as an array; None where it leaves out nothing."""
-    return None if where is None or where is True else operand("where", where, source)
+class Masked(Container):
+    """NumPy's masked arrays."""
+
+    def holds(self, x: Any) -> bool:
+        """As `Container.holds`."""
+        return isinstance(x, np.ma.MaskedArray)
+
+    def values(self, name: str, x: Any) -> Array:
+        """As `Container.values`."""
+        values: Array = x.data.view(np.ndarray)
+        return values
+
+    def present(self, x: Any) -> Array | None:
+        """As `Container.present`."""
+        # Each field of a structured array has a mask of its own; such an array is refused later.
+        return None if x.dtype.names else ~np.ma.getmaskarray(x)
+
+    def rewrapped(self, x: Any, result: Any) -> Any:
+        """As `Container.rewrapped`."""
+        return np.ma.MaskedArray(result, mask=np.ma.getmaskarray(x).copy())
 
 
-def broadcast_source(source: Source, other: Array) -> Source:
-    """The input in the shape that it and ``b`` have together."""
-    try:
-        shape = np.broadcast_shapes(source.values.shape, other.shape)
-    except ValueError:
-        raise ValueError(
-            f"b of shape {other.shape} does not broadcast with a of shape {source.values.shape}"
-        ) from None
-    if shape == source.values.shape:
-        return source
-    values = np.broadcast_to(source.values, shape)
-    mask = None if source.present is None else np.broadcast_to(source.present, shape)
-    return Source(
-        source.name, values, mask, values if mask is None else np.ma.MaskedArray(values, ~mask)
-    )
+class Pandas(Container):
+    """What pandas's objects have in common."""
+
+    package = "pandas"
+
+    def values(self, name: str, x: Any) -> Array:
+        """As `Container.values`: of several types, or NA, as numbers where they are some."""
+        array = super().values(name, x)
+        return _numbers(name, x, array) if array.dtype.kind == "O" else array
 
 
-def _array(name: str, argument: Any) -> Array:
-    try:
-        array = np.asarray(argument)
-    except ValueError as error:  # lists of different lengths, mostly
-        raise ValueError(f"{name} must be an array or make one: {error}") from error
-    except (TypeError, RuntimeError) as error:  # a tensor's, for one, which says what to do
-        raise TypeError(
-            f"{name} must be an array or make one, got {_type(argument)}: {error}"
-        ) from error
-    if array.dtype.kind == "O":
-        if _is(argument, "pandas", "Series", "DataFrame"):
-            return _numbers(name, argument, array)
-        for attribute, advice in _ADVICE.items():
-            if hasattr(argument, attribute):
-                raise TypeError(
-                    f"{name} must be an array or make one, got {_type(argument)}: "
-                    + advice.format(name)
-                )
-    return array
+class Series(Pandas):
+    """pandas's Series."""
+
+    def holds(self, x: Any) -> bool:
+        """As `Container.holds`."""
+        return is_a(x, "pandas", "Series")
+
+    def labels(self, x: Any) -> dict[Any, Any] | None:
+        """As `Container.labels`."""
+        return {"index": x.index}
+
+    def rewrapped(self, x: Any, result: Any) -> Any:
+        """As `Container.rewrapped`."""
+        return type(x)(result, index=x.index, name=x.name)
+
+
+class DataFrame(Pandas):
+    """pandas's DataFrame."""
+
+    def holds(self, x: Any) -> bool:
+        """As `Container.holds`."""
+        return is_a(x, "pandas", "DataFrame")
+
+    def labels(self, x: Any) -> dict[Any, Any] | None:
+        """As `Container.labels`."""
+        return {"index": x.index, "columns": x.columns}
+
+    def rewrapped(self, x: Any, result: Any) -> Any:
+        """As `Container.rewrapped`."""
+        return type(x)(result, index=x.index, columns=x.columns)
+
+    def rewrapped_reduced(self, x: Any, result: Any, axes: Axes, keepdims: bool) -> Any:
+        """As `Container.rewrapped_reduced`."""
+        if keepdims or np.ndim(result) == 0:
+            return result
+        if result.ndim == 2:
+            return self.rewrapped(x, result)
+        index = x.columns if axes == (0,) else x.index
+        return sys.modules["pandas"].Series(result, index=index)
+
+
+class Xarray(Container):
+    """xarray's DataArray."""
+
+    package = "xarray"
+
+    def holds(self, x: Any) -> bool:
+        """As `Container.holds`."""
+        return is_a(x, "xarray", "DataArray")
+
+    def labels(self, x: Any) -> dict[Any, Any] | None:
+        """As `Container.labels`."""
+        return {dimension: x.indexes.get(dimension) for dimension in x.dims}
+
+    def rewrapped(self, x: Any, result: Any) -> Any:
+        """As `Container.rewrapped`."""
+        return x.copy(data=result)
+
+    def rewrapped_reduced(self, x: Any, result: Any, axes: Axes, keepdims: bool) -> Any:
+        """As `Container.rewrapped_reduced`."""
+        if keepdims or np.ndim(result) == 0:
+            return result
+        kept = [dimension for axis, dimension in enumerate(x.dims) if axis not in axes]
+        lost = [dimension for axis, dimension in enumerate(x.dims) if axis in axes]
+        coordinates = x.coords.to_dataset().drop_dims(lost, errors="ignore").coords
+        return type(x)(result, coordinates, kept, x.name, x.attrs)
+
+
+class Torch(Container):
+    """torch's tensors in the host's memory, which NumPy shares."""
+
+    def holds(self, x: Any) -> bool:
+        """As `Container.holds`."""
+        return is_a(x, "torch", "Tensor")
+
+    def values(self, name: str, x: Any) -> Array:
+        """As `Container.values`."""
+        if x.requires_grad:
+            raise TypeError(f"{name} requires gradients, of which none come: pass {name}.detach()")
+        # What is negated or conjugated where it is read has other bits in memory.
+        return self._shared(name, x.resolve_conj().resolve_neg())
+
+    def memory(self, x: Any) -> Any:
+        """As `Container.memory`."""
+        if x.requires_grad:
+            raise TypeError("out requires gradients, of which none come: pass out.detach()")
+        return self._shared("out", x)
+
+    def written(self, x: Any) -> None:
+        """As `Container.written`: gradients through what was there before are refused by torch."""
+        sys.modules["torch"].autograd.graph.increment_version(x)
+
+    def _shared(self, name: str, x: Any) -> Array:
+        """The memory of a tensor as an array."""
+        try:
+            if torch_type(x.dtype) == "bfloat16":
+                return _bits(x).numpy().view(numpy_type("bfloat16"))  # type: ignore[no-any-return]
+            return x.numpy()  # type: ignore[no-any-return]
+        except (TypeError, RuntimeError) as error:  # sparse, or on no device that NumPy can read
+            raise TypeError(
+                f"{name} must be an array or make one, got {type_name(x)}: {error}"
+            ) from error
+
+    def check_result(self, dtype: np.dtype[Any]) -> None:
+        """As `Container.check_result`."""
+        if dtype.name not in _TORCH_TYPES:
+            raise TypeError(f"dtype must be one of torch's, got {dtype!r}")
+
+    def rewrapped(self, x: Any, result: Any) -> Any:
+        """As `Container.rewrapped`."""
+        torch, array = sys.modules["torch"], np.asarray(result)
+        if array.dtype.name == "bfloat16":
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+
+    def rewrapped_reduced(self, x: Any, result: Any, axes: Axes, keepdims: bool) -> Any:
+        """As `Container.rewrapped_reduced`."""
+        return self.rewrapped(x, result)
+
+
+# The first that holds an object has it.
+CONTAINERS: tuple[Container, ...] = (
+    Masked(), Series(), DataFrame(), Xarray(), Torch(), Container(),
+)  # fmt: skip
+PLAIN = CONTAINERS[-1]
+
+
+def container_of(x: Any) -> Container:
+    """Of which kind an object is."""
+    if type(x) is np.ndarray:
+        return PLAIN
+    return next(container for container in CONTAINERS if container.holds(x))
+
+
+def _bits(x: Any) -> Any:
+    """A tensor of 16-bit elements as one of integers, which NumPy knows."""
+    return x.view(sys.modules["torch"].int16)
 
 
 def _numbers(name: str, argument: Any, objects: Array) -> Array:
@@ -126,141 +265,3 @@ def _numbers(name: str, argument: Any, objects: Array) -> Array:
         dtype = dtype if dtype.kind in "fc" else np.dtype(np.float64)
         numbers.append(column.to_numpy(dtype, na_value=np.nan))
     return np.column_stack(numbers).reshape(objects.shape)
-
-
-def _type(x: Any) -> str:
-    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
-
-
-def _is(x: Any, module: str, *names: str) -> bool:
-    """Whether x is of one of these classes, without importing their module."""
-    loaded = sys.modules.get(module)  # another thread may be importing it
-    return isinstance(x, tuple(getattr(loaded, name, ()) for name in names))
-
-
-# --- labels -----------------------------------------------------------------------------------
-
-
-def _labels(x: Any) -> dict[Any, Any] | None:
-    """Of what has labels, the pandas index of each dimension by name; None where it has none."""
-    if _is(x, "pandas", "Series"):
-        return {"index": x.index}
-    if _is(x, "pandas", "DataFrame"):
-        return {"index": x.index, "columns": x.columns}
-    if _is(x, "xarray", "DataArray"):
-        return {dimension: x.indexes.get(dimension) for dimension in x.dims}
-    return None
-
-
-def _aligned(
-    name: str, argument: Any, array: Array, source: Source, reduced: tuple[int, ...]
-) -> Array:
-    """``array``, the values of an argument, as pandas or xarray would put it beside the input.
-
-    It has the input's dimensions, of length 1 where the argument lacks them.
-    """
-    theirs, ours = _labels(argument), _labels(source.original)
-    if theirs is None or ours is None:
-        return array
-    if _is(argument, "xarray", "DataArray") != _is(source.original, "xarray", "DataArray"):
-        raise TypeError(
-            f"{name} is a {_type(argument)} and {source.name} a {_type(source.original)}, whose "
-            f"labels cannot be matched: pass {name}.to_numpy()"
-        )
-    for each, labels, values in ((name, theirs, array), (source.name, ours, source.values)):
-        if len(labels) != values.ndim:
-            raise ValueError(f"{each} must not have a dimension twice beside labels")
-    if _is(argument, "pandas", "Series") and _is(source.original, "pandas", "DataFrame"):
-        # It goes along the columns, as in arithmetic, but where only rows are left.
-        theirs = {"index" if reduced == (1,) else "columns": argument.index}
-    for dimension in theirs:
-        if dimension not in ours:
-            raise ValueError(f"{name} has a dimension that {source.name} lacks: {dimension!r}")
-    shared = [dimension for dimension in ours if dimension in theirs]
-    array = array.transpose([list(theirs).index(dimension) for dimension in shared])
-    for axis, dimension in enumerate(ours):
-        if dimension not in theirs:
-            array = np.expand_dims(array, axis)
-        elif axis not in reduced:
-            places = _places(name, theirs[dimension], source.name, ours[dimension], dimension)
-            if places is not None:
-                array = array.take(places, axis)
-    return array
-
-
-def _places(name: str, theirs: Any, of: str, ours: Any, dimension: Any) -> Array | None:
-    """Where an operand has each of the input's labels; None where they need no matching."""
-    if theirs is None or ours is None or theirs.equals(ours):
-        return None
-    for owner, index in ((name, theirs), (of, ours)):
-        if not index.is_unique:
-            twice = index[index.duplicated()][:1].tolist()[0]
-            raise ValueError(
-                f"{name} and {of} cannot be matched by label along {dimension!r}: "
-                f"{owner} has {twice!r} more than once"
-            )
-    places = _found(ours, theirs)
-    _refuse_missing(name, of, dimension, ours, places)
-    if len(theirs) != len(ours):
-        _refuse_missing(of, name, dimension, theirs, _found(theirs, ours))
-    return places
-
-
-def _found(wanted: Any, index: Any) -> Array:
-    """Where ``index`` has each label that is wanted, or -1; what is equal is what pandas joins."""
-    if wanted.nlevels != index.nlevels:
-        return np.full(len(wanted), -1)
-    places = wanted.join(index, how="left", return_indexers=True)[2]
-    return np.arange(len(wanted)) if places is None else np.asarray(places)
-
-
-def _refuse_missing(name: str, of: str, dimension: Any, wanted: Any, places: Array) -> None:
-    missing = wanted[places < 0].tolist()
-    if missing:
-        shown = ", ".join(map(repr, missing[:3]))
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ValueError(f"{name} lacks labels that {of} has along {dimension!r}: {shown}{more}")
-
-
-# --- back -------------------------------------------------------------------------------------
-
-
-def rewrap(source: Source, result: Any) -> Any:
-    """A result of the input's shape, as what the input was."""
-    x = source.original
-    if type(x) is np.ndarray:
-        return result
-    if isinstance(x, np.ma.MaskedArray):
-        return np.ma.MaskedArray(result, mask=np.ma.getmaskarray(x).copy())
-    if _is(x, "pandas", "Series"):
-        return type(x)(result, index=x.index, name=x.name)
-    if _is(x, "pandas", "DataFrame"):
-        return type(x)(result, index=x.index, columns=x.columns)
-    if _is(x, "xarray", "DataArray"):
-        return x.copy(data=result)
-    return result
-
-
-def rewrap_reduced(
-    source: Source, result: Any, axes: tuple[int, ...], keepdims: bool, present: Array | None
-) -> Any:
-    """A result that lost ``axes``, as what the input was; a masked row had nothing present."""
-    x = source.original
-    if isinstance(x, np.ma.MaskedArray) and present is not None:
-        absent = ~present.any(axis=axes, keepdims=keepdims)
-        if np.ndim(result) == 0:
-            return np.ma.masked if absent else result
-        return np.ma.MaskedArray(result, mask=absent)
-    if keepdims or np.ndim(result) == 0:
-        return result
-    if _is(x, "pandas", "DataFrame"):
-        if result.ndim == 2:
-            return type(x)(result, index=x.index, columns=x.columns)
-        index = x.columns if axes == (0,) else x.index
-        return sys.modules["pandas"].Series(result, index=index)
-    if _is(x, "xarray", "DataArray"):
-        kept = [dimension for axis, dimension in enumerate(x.dims) if axis not in axes]
-        lost = [dimension for axis, dimension in enumerate(x.dims) if axis in axes]
-        coordinates = x.coords.to_dataset().drop_dims(lost, errors="ignore").coords
-        return type(x)(result, coordinates, kept, x.name, x.attrs)
-    return result

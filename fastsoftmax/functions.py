@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastsoftmax import call
 from fastsoftmax.arithmetic.formulas import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 
 Axis = int | tuple[int, ...] | None
+Target = Literal["cpu", "cuda"] | None
 
 
 def softmax(
@@ -18,6 +19,8 @@ def softmax(
     where: Any = None,
     temperature: Any = 1.0,
     dtype: Any = None,
+    target: Target = None,
+    stream: Any = None,
 ) -> Any:
     r"""Probabilities proportional to exp(x / temperature).
 
@@ -28,11 +31,14 @@ def softmax(
     x : array_like
         Logits of any shape, layout and byte order. float16, bfloat16 (ml_dtypes), float32 and
         float64 are computed by kernels; long double and complex numbers by NumPy; integers and
-        booleans as float64. A pandas or xarray object, or a masked array, comes back as one.
+        booleans as float64. A pandas or xarray object, a masked array or a torch tensor comes back
+        as one. Arrays on an NVIDIA GPU (CuPy's, torch's, Numba's, and others that can be written
+        to by ``__cuda_array_interface__`` or DLPack) are computed there, and come back as such.
     axis : int, tuple of ints or None
         What is normalised: along these axes together, or over the whole array (None).
-    out : ndarray, optional
-        Where the result is written; it is returned. ``out is x`` works in place.
+    out : array, optional
+        Where the result is written; it is returned. ``out is x`` works in place. On a GPU it must
+        not overlap x otherwise.
     where : array_like of bool, optional
         Broadcasts to ``x``. Elements left out count as absent, and their result is 0. Beside
         a pandas or xarray ``x``, a mask with labels is matched by label, as in arithmetic (a
@@ -42,9 +48,19 @@ def softmax(
         of ``logsumexp(x, axis, keepdims=True)``. 0 is the limit, where the largest logits
         share (in float32 and narrower so is whatever is below 2**-249); infinity gives the uniform
         distribution over those that are not -inf. Labels are matched as for ``where``; a Series
-        has those of the DataFrame's rows for ``axis=1``.
+        has those of the DataFrame's rows for ``axis=1``. One on a GPU is not read before, so that
+        rows of a temperature that is negative or NaN are NaN.
     dtype : dtype, optional
         The result's type; the arithmetic is done in the wider of it and x's.
+    target : "cpu", "cuda" or None
+        Where it is computed. None: where ``x`` is. "cuda" computes what is on the host on the
+        current GPU, to the same bits: x is copied there and the result back, in pieces, while
+        others are computed, and the call returns when the result is there.
+    stream : object or int, optional
+        The CUDA stream on which a call on a GPU's arrays is queued: torch's, CuPy's, Numba's or
+        any with ``__cuda_stream__``, or a handle. None: the current one of x's library, else the
+        one that x names, else the default one. Such a call does not wait for the result; whatever
+        is queued on the stream later finds it.
 
     Returns
     -------
@@ -55,12 +71,16 @@ def softmax(
     Raises
     ------
     TypeError
-        For arrays of objects, strings or dates; sparse arrays, and tensors that are not on the
-        host or require gradients; a ``where`` that is not boolean; an ``out`` or a ``dtype``
-        that cannot hold the result.
+        For arrays of objects, strings or dates; sparse arrays, and tensors that require gradients;
+        a ``where`` that is not boolean; an ``out`` or a ``dtype`` that cannot hold the result;
+        a ``where`` or ``out`` on the host beside x on a GPU, and the other way round.
     ValueError
         For an ``axis`` out of bounds (`numpy.exceptions.AxisError`) or given twice; a shape
-        or labels that do not fit; a read-only ``out``; a ``temperature`` that is negative or NaN.
+        or labels that do not fit; a read-only ``out``; a ``temperature`` that is negative or NaN;
+        arrays and streams of several GPUs.
+    RuntimeError
+        For a GPU's arrays, or ``target="cuda"``, where numba-cuda, a driver or a GPU is missing;
+        and for what CUDA's driver reports.
 
     Notes
     -----
@@ -90,7 +110,7 @@ def softmax(
     array([[0.26894142, 0.73105858],
            [0.26894142, 0.73105858]])
     """
-    return call.rows(SOFTMAX, x, axis, where=where, temperature=temperature, dtype=dtype, out=out)
+    return call.rows(SOFTMAX, x, axis, where, temperature, dtype, out, False, target, stream)
 
 
 def log_softmax(
@@ -101,6 +121,8 @@ def log_softmax(
     where: Any = None,
     temperature: Any = 1.0,
     dtype: Any = None,
+    target: Target = None,
+    stream: Any = None,
 ) -> Any:
     r"""The logarithm of softmax, exact where softmax itself rounds to 0 or 1.
 
@@ -108,7 +130,7 @@ def log_softmax(
 
     Parameters
     ----------
-    x, axis, out, where, temperature, dtype
+    x, axis, out, where, temperature, dtype, target, stream
         As for `softmax`; elements that ``where`` leaves out have the result -inf.
 
     Returns
@@ -119,7 +141,7 @@ def log_softmax(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, RuntimeError
         As for `softmax`.
 
     Notes
@@ -137,7 +159,7 @@ def log_softmax(
     >>> fastsoftmax.log_softmax(np.array([20, 0], np.float32))
     array([-2.0611537e-09, -2.0000000e+01], dtype=float32)
     """
-    return call.rows(LOG_SOFTMAX, x, axis, where, temperature, dtype, out)
+    return call.rows(LOG_SOFTMAX, x, axis, where, temperature, dtype, out, False, target, stream)
 
 
 def logsumexp(
@@ -150,6 +172,8 @@ def logsumexp(
     out: Any = None,
     where: Any = None,
     dtype: Any = None,
+    target: Target = None,
+    stream: Any = None,
 ) -> Any:
     r"""The logarithm of a (weighted) sum of exponentials.
 
@@ -163,15 +187,16 @@ def logsumexp(
         What is summed: along these axes together, or the whole array (None).
     b : array_like, optional
         Weights, which broadcast with ``a``; they may be negative. Where one is 0, the element
-        is absent, whatever it is. Labels are matched as for ``where``.
+        is absent, whatever it is. Labels are matched as for ``where``. Weighted sums, and the
+        sign, are computed on the CPU only: for ``a`` on a GPU they are a ValueError.
     keepdims : bool
         Keep the summed axes, with length 1.
     return_sign : bool
         Return the logarithm of the sum's absolute value, and the sum's sign. Without it, a
         negative sum gives NaN.
-    out : ndarray, optional
-        Where the (first) result is written; it is returned.
-    where : array_like of bool, optional
+    out : array, optional
+        Where the (first) result is written; it is returned. On a GPU it must not overlap ``a``.
+    where, target, stream
         As for `softmax`.
     dtype : dtype, optional
         The result's type; the arithmetic is done in the wider of it and a's.
@@ -184,7 +209,7 @@ def logsumexp(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, RuntimeError
         As for `softmax`; also for shapes of ``a`` and ``b`` that do not broadcast.
 
     Notes
@@ -210,12 +235,19 @@ def logsumexp(
     """
     keepdims = bool(keepdims)
     if b is None and not return_sign:
-        return call.rows(LOGSUMEXP, a, axis, where, dtype=dtype, out=out, keepdims=keepdims)
-    return call.weighted(a, axis, b, keepdims, return_sign, out, where, dtype)
+        return call.rows(LOGSUMEXP, a, axis, where, 1.0, dtype, out, keepdims, target, stream)
+    return call.weighted(a, axis, b, keepdims, return_sign, out, where, dtype, target, stream)
 
 
 def entropy(
-    x: Any, axis: Axis = -1, *, where: Any = None, temperature: Any = 1.0, dtype: Any = None
+    x: Any,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    temperature: Any = 1.0,
+    dtype: Any = None,
+    target: Target = None,
+    stream: Any = None,
 ) -> Any:
     r"""The entropy of each row's softmax, in nats.
 
@@ -224,7 +256,7 @@ def entropy(
 
     Parameters
     ----------
-    x, where, temperature, dtype
+    x, where, temperature, dtype, target, stream
         As for `softmax`.
     axis : int, tuple of ints or None
         What is one distribution: along these axes together, or the whole array (None).
@@ -237,7 +269,7 @@ def entropy(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, RuntimeError
         As for `softmax`; also for complex numbers.
 
     Notes
@@ -257,4 +289,4 @@ def entropy(
     >>> float(fastsoftmax.entropy([40.0, 0.0]))
     1.7418252446695514e-16
     """
-    return call.rows(ENTROPY, x, axis, where, temperature, dtype)
+    return call.rows(ENTROPY, x, axis, where, temperature, dtype, None, False, target, stream)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from fastsoftmax.cuda.view import View
+
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
@@ -40,35 +42,35 @@ class Rows:
         parts = long[:start], long[start:stop], long[stop:]
         outer, length, inner = (math.prod(shape[axis] for axis in part) for part in parts)
         columns = () if inner == 1 else (inner,)
-        order = self._order = short + long
+        order = self.order = short + long
         self._reduced = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
         # With a result for each logit and with one a row: as kernels see it, and in this order.
-        self._seen = {True: (outer, length, *columns), False: (outer, *columns)}
+        self.seen = {True: (outer, length, *columns), False: (outer, *columns)}
         self._sizes = {True: [shape[i] for i in order], False: [self._reduced[i] for i in order]}
         self._back = sorted(range(len(shape)), key=order.__getitem__)
 
     def view(self, array: Array) -> Array:
         """``array`` as (rows, length) or (outer, length, inner): itself, or a copy."""
-        shape = self._seen[True]
-        seen = array.transpose(self._order).reshape(shape)
+        shape = self.seen[True]
+        seen = array.transpose(self.order).reshape(shape)
         if shape[-1] > 1 and seen.strides[-1] != seen.itemsize:
             seen = np.ascontiguousarray(seen)
         return seen
 
     def view_rows(self, numbers: Array) -> Array:
         """One number, or an array of the reduced shape, as (rows,) or (outer, inner)."""
-        shape = self._seen[False]
+        shape = self.seen[False]
         if numbers.ndim == 0:  # what broadcast_to would give, ten times faster
             return np.ndarray(shape, numbers.dtype, numbers, strides=(0,) * len(shape))
         numbers = np.broadcast_to(numbers, self._reduced)
-        return numbers.transpose(self._order).reshape(shape)
+        return numbers.transpose(self.order).reshape(shape)
 
     def empty(self, dtype: np.dtype[Any], mapped: bool) -> Array:
         """A new array, as kernels take it; its axes lie in memory as those of the input.
 
         It has a place for each logit where results are ``mapped``, else one a row.
         """
-        return np.empty(self._seen[mapped], dtype)
+        return np.empty(self.seen[mapped], dtype)
 
     def place(self, out: Array | None, mapped: bool, x: Array, *others: Array | None) -> Array:
         """Where a kernel is to write its result for ``x``: a view of ``out``, or a new array.
@@ -94,7 +96,7 @@ class Rows:
 _rows = functools.lru_cache(maxsize=1024)(Rows)
 
 
-def rows_of(x: Array, axes: Shape, last: bool = False) -> Rows:
+def rows_of(x: Array | View, axes: Shape, last: bool = False) -> Rows:
     """How arrays of the shape of ``x`` are seen as rows along ``axes``; ``last``: never columns."""
     return _rows(x.shape, x.strides, axes, last)
 

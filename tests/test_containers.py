@@ -346,11 +346,6 @@ def test_labels_of_two_kinds():
 # --- what NumPy cannot read --------------------------------------------------------------
 
 
-class OnTheGPU:
-    def __init__(self):
-        self.__cuda_array_interface__ = {"shape": (3,), "typestr": "<f8", "data": (8, True)}
-
-
 class NeedsGradient:
     def __array__(self, dtype=None, copy=None):
         raise RuntimeError("Use tensor.detach().numpy() instead.")
@@ -362,7 +357,6 @@ class NeedsGradient:
         (scipy.sparse.csr_matrix(np.eye(3)), r"scipy\.sparse\S*\.csr_matrix: pass {}\.toarray\(\)"),
         (scipy.sparse.csr_array(np.eye(3)), r"scipy\.sparse\S*\.csr_array: pass {}\.toarray\(\)"),
         (scipy.sparse.coo_array(np.eye(3)), r"scipy\.sparse\S*\.coo_array: pass {}\.toarray\(\)"),
-        (OnTheGPU(), r"\S*\.OnTheGPU: copy {} to the host first"),
         (NeedsGradient(), r"\S*\.NeedsGradient: Use tensor\.detach\(\)"),
     ],
 )

@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
+
+from fastsoftmax.arithmetic.lanes import FLOAT
 from fastsoftmax.arithmetic.normalizer import (
     INFINITY,
     NAN,
@@ -49,6 +52,11 @@ class Formula:
     def mapped(self) -> bool:
         """Whether there is a result for each logit, else one a row."""
         return self.result is not None
+
+    def grids(self, element: ir.Type, long: bool) -> tuple[int, ...]:
+        """On how many grids each total is counted: in float32 on one more beyond a block."""
+        single = element == FLOAT
+        return 3 if single and long else 2, *[3 if single else 2] * (self.totals - 1)
 
 
 SOFTMAX = Formula(

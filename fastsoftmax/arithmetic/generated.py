@@ -40,9 +40,9 @@ class Target:
         function = cgutils.get_or_insert_function(builder().module, kind, name)
         return builder().call(function, values)
 
-    def negated(self, value: ir.Value) -> ir.Value:
-        """-value of floating-point numbers."""
-        return builder().fneg(value)
+    def instructions(self, builder: Any) -> Any:
+        """What writes single instructions."""
+        return builder
 
     def variable(self, kind: ir.Type) -> Any:
         """A place for what a loop's turns change."""
@@ -73,7 +73,7 @@ _writing: list[_Writing] = []
 @contextmanager
 def writing(target: Target, context: Any, builder: Any) -> Iterator[None]:
     """Have what is done with values in here written to ``builder``."""
-    _writing.append(_Writing(target, context, builder))
+    _writing.append(_Writing(target, context, target.instructions(builder)))
     try:
         yield
     finally:

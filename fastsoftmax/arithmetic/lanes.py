@@ -79,7 +79,7 @@ class Value:
 
     def __neg__(self) -> Value:
         real = self.element in _BITS
-        return Value(target().negated(self.ir) if real else builder().neg(self.ir))
+        return Value(builder().fneg(self.ir) if real else builder().neg(self.ir))
 
     def __bool__(self) -> bool:
         raise TypeError("what this is will be known when the code runs: use select or when")
@@ -183,7 +183,9 @@ State = list[Value]
 
 def folded(state: State, merge: Callable[[State, State], State], width: int | None) -> State:
     """Halves of all lanes merged until so many are left; for None, single numbers."""
-    while state and (size := state[0].width or 1) > (width or 1):
+    if not state or state[0].width is None:
+        return state
+    while (size := state[0].width or 1) > (width or 1):
         half = size // 2
         state = merge([part(x, 0, half) for x in state], [part(x, half, half) for x in state])
     return state if width else [lane(x, 0) for x in state]

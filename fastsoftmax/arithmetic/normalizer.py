@@ -20,6 +20,7 @@ from llvmlite import ir
 from fastsoftmax.arithmetic.lanes import (
     DOUBLE,
     FLOAT,
+    State,
     Value,
     bits_of,
     fma,
@@ -125,6 +126,18 @@ def difference(x: Value, base: Value, times: Times | None) -> Pair:
 def _scaled(x: Value, off: Value, times: Times | None) -> tuple[Value, Value | None]:
     """(x - off) / temperature; without a temperature x - off is exact, or far too low to count."""
     return (x - off, None) if times is None else difference(x, off, times)
+
+
+def with_next(value: Value, state: State) -> State:
+    """The largest and, where it is asked for, the second largest with one more."""
+    top, *second = state
+    return [larger(value, top), *(larger(smaller(value, top), s) for s in second)]
+
+
+def largest_of_both(a: State, b: State) -> State:
+    """The largest and, where it is asked for, the second largest of both."""
+    top, *second = with_next(b[0], a)
+    return [top, *(larger(s, t) for s, t in zip(second, b[1:], strict=True))]
 
 
 def row_of(top: Value, second: Value | None, times: Times | None, c: Constants) -> Row:

@@ -31,7 +31,7 @@ from fastsoftmax.arithmetic.lanes import (
     when,
     wide,
 )
-from fastsoftmax.arithmetic.normalizer import NAN, Row, Total, in_two, row_of, term_of
+from fastsoftmax.arithmetic.normalizer import NAN, Row, Total, in_two, row_of, term_of, with_next
 from fastsoftmax.arithmetic.pairs import (
     CAPACITY,
     Constants,
@@ -42,7 +42,6 @@ from fastsoftmax.arithmetic.pairs import (
     counts_of,
     not_finite,
 )
-from fastsoftmax.cpu.along import with_next
 from fastsoftmax.cpu.batch import Batch, kernel
 from fastsoftmax.cpu.memory import Array, columns_of, computed_in, part_of, rows_of, scratch
 from fastsoftmax.cpu.sizes import PACKED, PANEL_LINES, SHORT, vectors

@@ -24,7 +24,16 @@ from fastsoftmax.arithmetic.lanes import (
     sum_of,
     when,
 )
-from fastsoftmax.arithmetic.normalizer import NAN, Row, Total, in_two, row_of, term_of
+from fastsoftmax.arithmetic.normalizer import (
+    NAN,
+    Row,
+    Total,
+    in_two,
+    largest_of_both,
+    row_of,
+    term_of,
+    with_next,
+)
 from fastsoftmax.arithmetic.pairs import (
     Constants,
     Pair,
@@ -71,18 +80,6 @@ class Notes(NamedTuple):
             self.counts.store((line - COUNTS.start, k), number(value, INT64))
         else:
             self.floats.store((line, k), number(value, DOUBLE))
-
-
-def with_next(value: Value, state: State) -> State:
-    """The largest and, where it is asked for, the second largest with one more."""
-    top, *second = state
-    return [larger(value, top), *(larger(smaller(value, top), s) for s in second)]
-
-
-def largest_of_both(a: State, b: State) -> State:
-    """The largest and, where it is asked for, the second largest of both."""
-    top, *second = with_next(b[0], a)
-    return [top, *(larger(s, t) for s, t in zip(second, b[1:], strict=True))]
 
 
 def noted_row(batch: Batch, notes: Notes, k: Any, width: int | None, c: Constants) -> Row:

@@ -33,10 +33,8 @@ class Batch(NamedTuple):
 
     @property
     def grids(self) -> tuple[int, ...]:
-        """On how many grids each total is counted: in float32 on one more beyond a block."""
-        single = self.element == FLOAT
-        first = 3 if single and self.long else 2
-        return first, *[3 if single else 2] * (self.formula.totals - 1)
+        """On how many grids each total is counted."""
+        return self.formula.grids(self.element, self.long)
 
     @property
     def counts(self) -> int:

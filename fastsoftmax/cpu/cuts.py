@@ -8,7 +8,7 @@ which are added in any order. In between, what is noted of a cut is a column of 
 from __future__ import annotations
 
 from fastsoftmax.arithmetic.lanes import DOUBLE, INT64, Value, Variables, loop, number, smaller
-from fastsoftmax.arithmetic.normalizer import INFINITY
+from fastsoftmax.arithmetic.normalizer import INFINITY, largest_of_both
 from fastsoftmax.cpu.along import (
     COUNTS,
     INVALID,
@@ -19,7 +19,6 @@ from fastsoftmax.cpu.along import (
     Notes,
     Part,
     finish,
-    largest_of_both,
 )
 from fastsoftmax.cpu.batch import Batch, kernel
 from fastsoftmax.cpu.memory import Array

@@ -1,0 +1,147 @@
+"""A caller's arguments as NumPy arrays, and results as what the input was.
+
+Operands with labels are matched with the input's by label, so that all that follows goes by
+position.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastsoftmax.containers import PLAIN, Container, Series, container_of
+from fastsoftmax.cuda.libraries import library_of, numpy_type
+from fastsoftmax.labels import Labelled, aligned
+from fastsoftmax.loaded import is_a, torch_type, type_name
+
+Array = np.ndarray[Any, Any]
+Axes = tuple[int, ...]
+
+
+class Source(NamedTuple):
+    """A caller's input: the argument's name, its values, which count (None: all), what it was."""
+
+    name: str
+    values: Array
+    present: Array | None
+    original: Any
+    container: Container
+
+
+def unwrap(name: str, x: Any) -> Source:
+    """The values of an array, a list, or any other container on the host."""
+    if type(x) is np.ndarray:
+        return Source(name, x, None, x, PLAIN)
+    container = container_of(x)
+    return Source(name, container.values(name, x), container.present(x), x, container)
+
+
+def array(name: str, argument: Any) -> Array:
+    """An argument beside the input as an array, whatever its labels."""
+    if type(argument) is np.ndarray:
+        return argument
+    if type(argument) is float:
+        return np.array(argument)
+    if type(argument) is int and not -(2**63) <= argument < 2**64:  # NumPy would make an object
+        try:
+            argument = float(argument)
+        except OverflowError:
+            bits = argument.bit_length()
+            raise ValueError(f"{name} must be a float64, got an integer of {bits} bits") from None
+    return container_of(argument).values(name, argument)
+
+
+def operand(name: str, argument: Any, source: Source, reduced: Axes = ()) -> Array:
+    """An argument beside the input as an array, its elements where their labels are in the input.
+
+    Along the axes in ``reduced`` there is one element for all, whatever its label.
+    """
+    if type(argument) is np.ndarray:
+        return argument
+    _refuse_device(name, argument, source.name)
+    if isinstance(argument, np.ma.MaskedArray):  # its mask would be lost
+        raise TypeError(f"{name} must not be a masked array: fill it, or mask {source.name}")
+    values = array(name, argument)
+    container, ours = container_of(argument), source.container.labels(source.original)
+    theirs = container.labels(argument)
+    if ours is None or theirs is None:
+        return values
+    return aligned(
+        Labelled(name, argument, values, container.package, theirs, _is_series(container)),
+        Labelled(
+            source.name, source.original, source.values, source.container.package, ours,
+            _is_series(source.container),
+        ),
+        reduced,
+    )  # fmt: skip
+
+
+def mask(where: Any, source: Source) -> Array | None:
+    """``where`` as an array; None where it leaves out nothing."""
+    return None if where is None or where is True else operand("where", where, source)
+
+
+def place(out: Any, source: Source) -> Any:
+    """``out`` as an array that shares its memory, where it is of a kind that has one."""
+    if type(out) is np.ndarray:
+        return out
+    _refuse_device("out", out, source.name)
+    return container_of(out).memory(out)
+
+
+def element_type(dtype: Any) -> Any:
+    """What NumPy calls a type that may be one of torch's."""
+    if not is_a(dtype, "torch", "dtype"):
+        return dtype
+    name = torch_type(dtype)
+    return numpy_type(name) if name == "bfloat16" else name
+
+
+def broadcast_source(source: Source, other: Array) -> Source:
+    """The input in the shape that it and ``b`` have together."""
+    try:
+        shape = np.broadcast_shapes(source.values.shape, other.shape)
+    except ValueError:
+        raise ValueError(
+            f"b of shape {other.shape} does not broadcast with a of shape {source.values.shape}"
+        ) from None
+    if shape == source.values.shape:
+        return source
+    values = np.broadcast_to(source.values, shape)
+    if source.present is None:
+        # Labels are those of the shape that it had.
+        container = PLAIN if source.container.package else source.container
+        return Source(source.name, values, None, values, container)
+    mask = np.broadcast_to(source.present, shape)
+    whole = np.ma.MaskedArray(values, ~mask)
+    return Source(source.name, values, mask, whole, source.container)
+
+
+def _refuse_device(name: str, argument: Any, of: str) -> None:
+    if library_of(argument) is not None:
+        raise TypeError(
+            f"{name} is a {type_name(argument)} on a GPU, and {of} on the host: "
+            f"copy {name} to the host first, or {of} to the GPU"
+        )
+
+
+def _is_series(container: Container) -> bool:
+    return isinstance(container, Series)
+
+
+def rewrap(source: Source, result: Any) -> Any:
+    """A result of the input's shape, as what the input was."""
+    return source.container.rewrapped(source.original, result)
+
+
+def rewrap_reduced(
+    source: Source, result: Any, axes: Axes, keepdims: bool, present: Array | None
+) -> Any:
+    """A result that lost ``axes``, as what the input was; a masked row had nothing present."""
+    if isinstance(source.original, np.ma.MaskedArray) and present is not None:
+        absent = ~present.any(axis=axes, keepdims=keepdims)
+        if np.ndim(result) == 0:
+            return np.ma.masked if absent else result
+        return np.ma.MaskedArray(result, mask=absent)
+    return source.container.rewrapped_reduced(source.original, result, axes, keepdims)

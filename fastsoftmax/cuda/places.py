@@ -1,0 +1,277 @@
+"""Where the logits of a thread lie: along a row, across rows side by side, or in a tile of rows.
+
+A place gives them in pieces, `read`, and takes their results, `write`. A piece holds ``items``
+logits: of one row, or of as many rows one each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastsoftmax.arithmetic.lanes import (
+    DOUBLE,
+    INT8,
+    Value,
+    Variables,
+    loop,
+    number,
+    select,
+    when,
+)
+from fastsoftmax.arithmetic.normalizer import INFINITY
+from fastsoftmax.cuda.batch import Array, Batch
+from fastsoftmax.cuda.group import Group
+from fastsoftmax.cuda.target import WARP, device
+
+
+class Place:
+    """What all places have in common: rows from ``start`` to ``stop``, of which each thread has
+    pieces from ``first`` on, ``step`` apart.
+
+    ``exact``: no piece is partly outside, so that all are read and written at once.
+    """
+
+    items = 1  # logits of a piece
+    rows = 1  # rows that they are of
+    exact = True
+
+    def __init__(self, batch: Batch, group: Group, start: Any, stop: Any) -> None:
+        self.batch, self.group, self.start, self.stop = batch, group, start, stop
+        self.outer: Any = 0
+        self.inner: Any = 0
+        self.inside: Value  # whether there is a row for this thread
+        self.first: Any
+        self.step: int
+
+    # --- which logits --------------------------------------------------------------------------
+
+    @property
+    def pieces(self) -> Value:
+        """How many pieces a thread has; some may be outside."""
+        return (self.stop - self.start + (self.step - 1)) // self.step
+
+    def line(self, k: Any, i: int) -> Value:
+        """Which element of its row a logit is."""
+        raise NotImplementedError
+
+    def has(self, k: Any, i: int) -> Value:
+        """Whether there is such a logit."""
+        raise NotImplementedError
+
+    def whole(self, k: Any) -> Value:
+        """Whether a piece is inside with all its logits."""
+        return self.has(k, 0) if self.items == 1 else self.has(k, 0) & self.has(k, self.items - 1)
+
+    def _address(self, array: Array, k: Any, i: int) -> Value:
+        column = self.inner + i if self.rows > 1 else self.inner
+        return array.at(self.outer, column, self.line(k, i))
+
+    # --- logits and results --------------------------------------------------------------------
+
+    def read(self, k: Any) -> list[Value]:
+        """The logits of a piece; -inf for what is absent: outside, or masked."""
+        batch, whole = self.batch, self.whole(k)
+        none = number(-INFINITY, batch.kind.element)
+        found = [Variables(none) for _ in range(self.items)]
+        for _ in when(whole):
+            address = self._address(batch.x, k, 0)
+            values = device().load(address, batch.kind.storage, self.items)
+            for each, value in zip(found, values, strict=True):
+                each.set(value)
+        for i, each in enumerate([] if self.exact else found):
+            for _ in when(self.has(k, i) & (whole == False)):  # noqa: E712
+                each.set(*device().load(self._address(batch.x, k, i), batch.kind.storage))
+        values = [each.get()[0] for each in found]
+        if not batch.kind.masked:
+            return values
+        return [select(self._counts(k, i), value, none) for i, value in enumerate(values)]
+
+    def write(self, k: Any, values: list[Value]) -> None:
+        """The results of a piece; where logits are masked, what the formula says."""
+        batch = self.batch
+        if batch.kind.masked:
+            absent = batch.kind.formula.absent
+            values = [select(self._counts(k, i), value, absent) for i, value in enumerate(values)]
+        whole = self.whole(k) & self.alike() if not self.exact else self.whole(k)
+        for _ in when(whole):
+            device().store(self._address(batch.out, k, 0), batch.kind.storage, values)
+        for i, value in enumerate([] if self.exact else values):
+            for _ in when(self.has(k, i) & (whole == False)):  # noqa: E712
+                device().store(self._address(batch.out, k, i), batch.kind.storage, [value])
+
+    def alike(self) -> Value:
+        """Whether results lie as the logits do, so that pieces of both begin where vectors do."""
+        raise NotImplementedError
+
+    def _counts(self, k: Any, i: int) -> Value:
+        mask = Variables(number(0, INT8))
+        for _ in when(self.has(k, i)):
+            mask.set(*device().load(self._address(self.batch.mask, k, i), "bool"))
+        return mask.get()[0] != 0
+
+    # --- what there is once for a row ------------------------------------------------------------
+
+    def temperature(self, j: int) -> Value:
+        """That of a row."""
+        if self.batch.kind.temperature == "one":
+            return self.batch.temperature
+        found = Variables(number(1.0, DOUBLE))
+        for _ in when(self.inside):
+            address = self.batch.temperatures.at(self.outer, self.inner + j)
+            found.set(*device().load(address, "float64"))
+        return found.get()[0]
+
+    def put(self, j: int, value: Value) -> None:
+        """The one result of a row."""
+        for _ in when(self.inside & (self.group.member() == 0)):
+            address = self.batch.out.at(self.outer, self.inner + j)
+            device().store(address, self.batch.kind.storage, [value])
+
+
+class Along(Place):
+    """A row whose elements lie side by side. Neighbours of a group read neighbouring vectors."""
+
+    def __init__(
+        self, batch: Batch, group: Group, row: Value, start: Any, stop: Any, exact: bool
+    ) -> None:
+        super().__init__(batch, group, start, stop)
+        self.items, self.exact = 16 // batch.kind.itemsize, exact
+        self.inside = row < batch.outer
+        self.outer = select(self.inside, row, 0)
+        self.step = group.size * group.clusters * self.items
+        if not exact:  # vectors begin before the row does
+            self.start = self.start - self._offset(batch.x)
+        self._from = start
+        self.stop = select(self.inside, stop, self.start)
+        self.first = self.start + group.member() * self.items
+
+    def _offset(self, array: Array) -> Value:
+        """How many elements before the row's first one the vector begins that it lies in."""
+        address = array.at(self.outer, 0, self.start)
+        return address % 16 // self.batch.kind.itemsize
+
+    def alike(self) -> Value:
+        """Whether results lie as the logits do."""
+        out, x = (array.at(self.outer, 0) % 16 for array in (self.batch.out, self.batch.x))
+        return out == x
+
+    def line(self, k: Any, i: int) -> Value:
+        """Which element of its row a logit is."""
+        at: Value = self.first + k * self.step + i
+        return at
+
+    def has(self, k: Any, i: int) -> Value:
+        """Whether there is such a logit."""
+        line = self.line(k, i)
+        return line < self.stop if self.exact else (line >= self._from) & (line < self.stop)
+
+
+class Across(Place):
+    """Rows side by side, as columns are: a warp's threads have one each, or a few."""
+
+    def __init__(self, batch: Batch, group: Group, tile: Value, items: int) -> None:
+        super().__init__(batch, group, 0, batch.length)
+        self.items = self.rows = items
+        tiles = self._tiles(batch, items)
+        self.outer = tile // tiles
+        self.inner = tile % tiles * (WARP * items) + group.row() * items
+        self.inside = (self.inner < batch.inner) & (self.outer < batch.outer)
+        self.stop = select(self.inside, batch.length, 0)
+        self.first, self.step = group.member(), group.size
+
+    @staticmethod
+    def _tiles(batch: Batch, items: int) -> Value:
+        width = WARP * items
+        return (batch.inner + (width - 1)) // width
+
+    @classmethod
+    def tiles(cls, batch: Batch, items: int) -> Value:
+        """How many tiles there are, each as wide as a warp."""
+        return batch.outer * cls._tiles(batch, items)
+
+    def line(self, k: Any, i: int) -> Value:
+        """Which element of its row a logit is."""
+        at: Value = self.first + k * self.step
+        return at
+
+    def has(self, k: Any, i: int) -> Value:
+        """Whether there is such a logit."""
+        return self.line(k, i) < self.stop
+
+
+class Tile(Place):
+    """A row of many short ones that lie side by side, in shared memory, where results go, too."""
+
+    def __init__(self, batch: Batch, group: Group, tile: Value, capacity: int) -> None:
+        super().__init__(batch, group, 0, batch.length)
+        self._memory = device().shared("tile", batch.kind.element, capacity)
+        self._before = tile * group.rows
+        self.outer = self._before + group.row()
+        self.inside = self.outer < batch.outer
+        self.stop = select(self.inside, batch.length, 0)
+        self.first, self.step = group.member(), group.size
+        self._elements = select(
+            self._before + group.rows <= batch.outer,
+            batch.length * group.rows,
+            (batch.outer - self._before) * batch.length,
+        )
+
+    def line(self, k: Any, i: int) -> Value:
+        """Which element of its row a logit is."""
+        at: Value = self.first + k * self.step
+        return at
+
+    def has(self, k: Any, i: int) -> Value:
+        """Whether there is such a logit."""
+        return self.line(k, i) < self.stop
+
+    def read(self, k: Any) -> list[Value]:
+        """A logit, from the tile."""
+        value, here = Variables(number(-INFINITY, self.batch.kind.element)), self.has(k, 0)
+        if self.batch.kind.masked:
+            here = here & self._counts(k, 0)
+        for _ in when(here):
+            value.set(self._memory.load(self._spot(k)))
+        return value.get()
+
+    def write(self, k: Any, values: list[Value]) -> None:
+        """A result, or what results are made of, to the place of its logit."""
+        if self.batch.kind.masked:
+            absent = self.batch.kind.formula.absent
+            values = [select(self._counts(k, 0), value, absent) for value in values]
+        for _ in when(self.has(k, 0)):
+            self._memory.store(self._spot(k), values[0])
+
+    def _spot(self, k: Any) -> Value:
+        return self.group.row() * self.batch.length + self.line(k, 0)
+
+    def fill(self) -> None:
+        """All the tile's logits from global memory, by vectors across its rows."""
+        self._copy(self.batch.x, self._in)
+        device().barrier()
+
+    def drain(self) -> None:
+        """All the tile's results to global memory."""
+        device().barrier()
+        self._copy(self.batch.out, self._out)
+        device().barrier()
+
+    def _in(self, address: Value, place: Value, count: int) -> None:
+        values = device().load(address, self.batch.kind.storage, count)
+        for i, value in enumerate(values):
+            self._memory.store(place + i, value)
+
+    def _out(self, address: Value, place: Value, count: int) -> None:
+        values = [self._memory.load(place + i) for i in range(count)]
+        device().store(address, self.batch.kind.storage, values)
+
+    def _copy(self, array: Array, move: Callable[[Value, Value, int], None]) -> None:
+        """Have each vector of the tile moved, and what is left by single elements."""
+        width, threads = 16 // self.batch.kind.itemsize, self.group.threads
+        base = array.at(self._before, 0)
+        whole = self._elements // width * width
+        for at in loop(device().thread() * width, whole, threads * width):
+            move(base + at * self.batch.kind.itemsize, at, width)
+        for at in loop(whole + device().thread(), self._elements, threads):
+            move(base + at * self.batch.kind.itemsize, at, 1)

@@ -1,0 +1,335 @@
+"""One call on arrays that live on a GPU: checked on the host, computed there, in order.
+
+What is known here of an array is its `View`; its values stay where they are. Whatever can be
+wrong is refused before anything is queued on a stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastsoftmax import arguments, checks, layout
+from fastsoftmax.arithmetic.formulas import Formula
+from fastsoftmax.cuda import libraries
+from fastsoftmax.cuda.driver import driver, uploaded
+from fastsoftmax.cuda.libraries import Held
+from fastsoftmax.cuda.view import Shape, View
+from fastsoftmax.loaded import is_a, torch_type
+
+# The types that kernels know, with the bytes of an element.
+_SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+# Minus infinity in each of them.
+_ABSENT = {
+    "float16": np.uint16(0xFC00),
+    "bfloat16": np.uint16(0xFF80),
+    "float32": np.float32(-np.inf),
+    "float64": np.float64(-np.inf),
+}
+
+
+class Destination(NamedTuple):
+    """Where a kernel writes: the array, and what the kernel sees of it."""
+
+    held: Held
+    seen: View
+
+
+class DeviceCall:
+    """A caller's arguments, of which the logits are on a GPU, and what is made of them there."""
+
+    def __init__(
+        self, formula: Formula, name: str, x: Any, axis: Any, dtype: Any, stream: Any
+    ) -> None:
+        given = None if stream is None else libraries.stream_handle(stream)
+        library = libraries.library_of(x)
+        assert library is not None
+        self._formula = formula
+        self._x = library.hold(name, x, given)
+        self._given = given is not None
+        self._stream = library.current_stream(self._x) if given is None else given
+        self._check_stream()
+        computed = _floating(formula.name, self._x.view.dtype)
+        self._result = _result_type(computed, dtype)
+        self._dtype = dtype
+        self._computed = _wider(computed, self._result)
+        self._shape = self._x.view.shape
+        self._axes = checks.normalized_axes(len(self._shape), axis)
+        self._reduced = checks.reduced_shape(self._shape, self._axes)
+        self._mask: Held | None = None
+        self._temperature: float | checks.Array | Held | None = None
+        # Copies that kernels read, until these are queued.
+        self._copies: list[Any] = []
+
+    # --- checks -------------------------------------------------------------------------------
+
+    def _check_stream(self) -> None:
+        if not self._given:
+            return
+        device = driver().device_of_stream(self._stream)
+        if device is not None and device != self._x.device:
+            raise ValueError(f"stream is of cuda:{device}, and {self._x.name} on {self._x.place}")
+
+    def _beside(self, name: str, argument: Any) -> Held:
+        """An argument beside the logits, on their device."""
+        library = libraries.library_of(argument)
+        if library is None:
+            raise TypeError(
+                f"{name} is on the host, and {self._x.name} on {self._x.place}: copy it there first"
+            )
+        held = library.hold(name, argument, self._stream)
+        if held.device != self._x.device:
+            raise ValueError(f"{name} is on {held.place}, and {self._x.name} on {self._x.place}")
+        return held
+
+    def leave_out(self, where: Any) -> None:
+        """Take the mask of what counts."""
+        if where is None or where is True:
+            return
+        self._mask = self._beside("where", where)
+        if self._mask.view.dtype != "bool":
+            raise TypeError(f"where must be boolean, got an array of {self._mask.view.dtype}")
+        checks.check_broadcast("where", self._mask.view.shape, self._shape)
+
+    def divide_by(self, temperature: Any) -> None:
+        """Take the temperatures: those of the host are checked, a device's are not read."""
+        if type(temperature) is float and temperature == 1.0:
+            return
+        if libraries.library_of(temperature) is None:
+            array = arguments.array("temperature", temperature)
+            array = checks.temperatures(array, self._shape, self._axes)
+            self._temperature = array if array.ndim else float(array)
+            return
+        held = self._temperature = self._beside("temperature", temperature)
+        if held.view.dtype not in _SIZES and not _is_integer(held.view.dtype):
+            raise TypeError(f"temperature must be real, got an array of {held.view.dtype}")
+        checks.check_broadcast("temperature", held.view.shape, self._reduced)
+
+    def write_to(self, out: Any, keepdims: bool) -> None:
+        """Take the array for the result, None for a new one, and whether reduced axes are kept."""
+        kept = [axis for axis in range(len(self._shape)) if axis not in self._axes]
+        whole = self._formula.mapped or keepdims
+        self._kept = list(range(len(self._shape))) if whole else kept
+        sizes = self._shape if self._formula.mapped else self._reduced
+        self._final = tuple(sizes[axis] for axis in self._kept)
+        self._out = None if out is None else self._beside("out", out)
+        if self._out is not None:
+            self._check_out(self._out)
+
+    def _check_out(self, out: Held) -> None:
+        view = out.view
+        if view.shape != self._final:
+            raise ValueError(f"out must have shape {self._final}, got {view.shape}")
+        if view.dtype not in _SIZES:
+            raise TypeError(f"out of {view.dtype} cannot hold a result of {self._result}")
+        if self._dtype is not None and view.dtype != self._result:
+            raise TypeError(
+                f"out is of {view.dtype} and dtype says {self._result}: give one of them"
+            )
+        if out.read_only:
+            raise ValueError("out is read-only")
+        if checks.overlaps_itself(view):
+            raise ValueError(f"out must not overlap itself, got strides {view.strides}")
+        for other in (self._x, self._mask, self._temperature):
+            in_place = self._formula.mapped and other is self._x
+            if not isinstance(other, Held) or (in_place and view.same_memory(other.view)):
+                continue
+            if view.overlaps(other.view):
+                raise ValueError(
+                    f"out must not overlap {other.name}" + (", but may be it" if in_place else "")
+                    + f": at {view.pointer:#x} with strides {view.strides}, {other.name} at "
+                    f"{other.view.pointer:#x} with {other.view.strides}"
+                )  # fmt: skip
+
+    # --- the stream -----------------------------------------------------------------------------
+
+    def _others(self) -> list[tuple[Held, int]]:
+        """The arrays whose values are in order on another stream, and which."""
+        held = (self._x, self._mask, self._temperature, self._out)
+        others = []
+        for each in held:
+            if isinstance(each, Held):
+                stream = each.stream
+                if stream is None and not self._given and each.library is not self._x.library:
+                    stream = each.library.current_stream(each)
+                if stream is not None and stream != self._stream:
+                    others.append((each, stream))
+        return others
+
+    @contextlib.contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """Have all that is queued, by libraries too, be in order on the stream of this call."""
+        cuda, others, device = driver(), self._others(), self._x.device
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(cuda.current(device))
+            for stream in {stream for _, stream in others}:
+                cuda.wait(self._stream, stream)
+            libraries = {each.library for each, _ in others}
+            for library in libraries | ({self._x.library} if self._given else set()):
+                stack.enter_context(library.on(self._stream, device))
+            try:
+                yield
+            finally:
+                for stream in {stream for _, stream in others}:
+                    cuda.wait(stream, self._stream)
+
+    # --- launching --------------------------------------------------------------------------------
+
+    def run(self) -> Any:
+        """Queue the computation, and return the array that its result will be in."""
+        with self._in_order():
+            made = self._destination_without_logits() if 0 in self._shape else self._computed_rows()
+            return self._delivered(made)
+
+    def _computed_rows(self) -> Held:
+        x = self._converted(self._x, self._computed)
+        rows = layout.rows_of(x.view, self._axes)
+        place = self._destination(rows)
+        seen, mask = self._seen(x, rows), None
+        if self._mask is not None:
+            mask = self._seen(self._mask, rows)
+        with self._seen_temperature(rows) as temperature:
+            self._compute(seen, place.seen, temperature, mask)
+        return place.held
+
+    def _destination_without_logits(self) -> Held:
+        """Rows of nothing are what rows of one logit at minus infinity are."""
+        if self._formula.mapped or 0 in self._final:
+            like = self._out or self._x
+            return self._out or self._new(like, self._final, list(range(len(self._final))))
+        size = _SIZES[self._computed]
+        with uploaded(np.array(_ABSENT[self._computed]), self._stream) as pointer:
+            steps = (0,) * len(self._reduced)
+            x = View(pointer, self._computed, self._reduced, steps, size)
+            rows = layout.rows_of(x, self._axes)
+            place = self._destination(rows)
+            seen = x.transpose(rows.order).reshape(rows.seen[True])
+            assert seen is not None
+            self._compute(seen, place.seen, None, None)
+        return place.held
+
+    def _compute(
+        self, x: View, out: View, temperature: float | View | None, mask: View | None
+    ) -> None:
+        from fastsoftmax.cuda import plan
+
+        plan.compute(self._formula, x, out, temperature, mask, self._stream)
+
+    def _new(self, like: Held, shape: Shape, order: list[int]) -> Held:
+        """A new array of the kind of another, whose axes lie in memory in this order."""
+        made = like.library.empty(like, shape, self._computed, order)
+        return like.library.hold("out", made, self._stream)
+
+    def _destination(self, rows: layout.Rows) -> Destination:
+        """The array for the result where a kernel can write to it, else a new one."""
+        out = self._out
+        if out is not None and out.view.dtype == self._computed:
+            seen = self._result_seen(out.view, rows)
+            if seen is not None:
+                return Destination(out, seen)
+        if out is not None and not out.library.converts:
+            out.library.assign(out, None)  # refuses it, before anything is queued
+        order = [self._kept.index(axis) for axis in rows.order if axis in self._kept]
+        made = self._new(out or self._x, self._final, order)
+        seen = self._result_seen(made.view, rows)
+        assert seen is not None  # it lies in memory as it is seen
+        return Destination(made, seen)
+
+    def _result_seen(self, view: View, rows: layout.Rows) -> View | None:
+        """What a kernel sees of an array for results."""
+        mapped = self._formula.mapped
+        whole = view if mapped else view.reshape(self._reduced)
+        assert whole is not None  # axes of length 1 take no copy
+        return whole.transpose(rows.order).reshape(rows.seen[mapped])
+
+    def _converted(self, held: Held, dtype: str) -> Held:
+        """An array in another type, if it is of one."""
+        if held.view.dtype == dtype:
+            return held
+        array = held.library.converted(held, dtype)
+        self._copies.append(array)
+        return held.library.hold(held.name, array, self._stream)
+
+    def _seen(self, held: Held, rows: layout.Rows, mapped: bool = True) -> View:
+        """What a kernel sees of an array: itself, or a copy where its layout has no such view."""
+        shape = self._shape if mapped else self._reduced
+        wanted = rows.seen[mapped]
+        seen = held.view.broadcast(shape).transpose(rows.order).reshape(wanted)
+        if seen is None:
+            array = held.library.rows(held, shape, rows.order, wanted)
+            self._copies.append(array)
+            seen = held.library.hold(held.name, array, self._stream).view
+        return seen
+
+    @contextlib.contextmanager
+    def _seen_temperature(self, rows: layout.Rows) -> Iterator[float | View | None]:
+        """What a kernel is told of temperatures; those of the host are copied, on the stream."""
+        temperature = self._temperature
+        if isinstance(temperature, Held):
+            yield self._seen(self._converted(temperature, "float64"), rows, mapped=False)
+        elif isinstance(temperature, np.ndarray):
+            if driver().is_recorded(self._stream):
+                raise ValueError(
+                    "temperature is on the host, where a CUDA graph that runs later would not find "
+                    f"it: copy it to {self._x.place} first"
+                )
+            numbers = np.ascontiguousarray(rows.view_rows(temperature))
+            with uploaded(numbers, self._stream) as pointer:
+                yield View(pointer, "float64", numbers.shape, numbers.strides, 8)
+        else:
+            yield temperature
+
+    def _delivered(self, made: Held) -> Any:
+        """The array that a kernel wrote, as what the caller wants."""
+        if self._out is not None:
+            if made is not self._out:
+                self._out.library.assign(self._out, made.array)
+            self._out.library.written(self._out.array)
+            return self._out.array
+        if self._computed != self._result:
+            return made.library.converted(made, self._result)
+        return made.array
+
+
+# --- types, by NumPy's names -------------------------------------------------------------------
+
+
+def _is_integer(dtype: str) -> bool:
+    return dtype == "bool" or dtype.startswith(("int", "uint"))
+
+
+def _floating(function: str, dtype: str) -> str:
+    """The type that logits are computed in: their own, float64 for integers and booleans."""
+    if dtype in _SIZES:
+        return dtype
+    if _is_integer(dtype):
+        return "float64"
+    raise TypeError(f"{function} needs {', '.join(_SIZES)} or integers on a GPU, got {dtype}")
+
+
+def _result_type(computed: str, dtype: Any) -> str:
+    """The result's type: ``dtype`` where it was given."""
+    if dtype is None:
+        return computed
+    if is_a(dtype, "torch", "dtype"):
+        name = torch_type(dtype)
+    elif isinstance(dtype, str) and dtype in _SIZES:
+        name = dtype
+    else:
+        try:
+            name = np.dtype(dtype).newbyteorder("=").name
+        except TypeError:
+            name = ""
+    if name not in _SIZES:
+        raise TypeError(f"dtype must be {', '.join(_SIZES)} or None on a GPU, got {dtype!r}")
+    return name
+
+
+def _wider(a: str, b: str) -> str:
+    """The type for values of both."""
+    if {a, b} == {"float16", "bfloat16"}:
+        return "float32"
+    return max(a, b, key=_SIZES.__getitem__)
