@@ -133,6 +133,10 @@ def test_every_library_gets_its_own_arrays_back(library, name):
 def test_axes_and_layouts(library, axis):
     x = drawn((9, 6, 33), "float32")
     plain = library.put(x)
+    if isinstance(library, Numba) and axis in ((0, 2), (2, 0)):
+        with pytest.raises(TypeError, match="pass an array in C order"):
+            fastsoftmax.softmax(plain, axis=axis)
+        return
     views = [(plain, x), (plain[1:], x[1:])]
     if not isinstance(library, Numba):
         views += [
@@ -360,13 +364,16 @@ def test_an_error_of_the_device_is_raised_and_not_swallowed():
 import torch, fastsoftmax
 x = torch.zeros(3, 4, device="cuda")
 fastsoftmax.softmax(x, axis=-1)
-broken = torch.zeros(3, device="cuda")[torch.tensor([7], device="cuda")]
 try:
+    torch.zeros(3, device="cuda")[torch.tensor([7], device="cuda")]
     torch.cuda.synchronize()
 except Exception:
     pass
-fastsoftmax.softmax(x, axis=-1)
-torch.cuda.synchronize()
+try:
+    fastsoftmax.softmax(x, axis=-1)
+    torch.cuda.synchronize()
+except Exception as error:
+    print("raised", error)
 """
     Torch()
     done = subprocess.run(
@@ -376,8 +383,8 @@ torch.cuda.synchronize()
         text=True,
         check=False,
     )
-    assert done.returncode == 1
-    assert "CUDA" in done.stderr.splitlines()[-1] or "cu" in done.stderr.splitlines()[-1]
+    assert done.stdout.startswith("raised"), done.stderr
+    assert "CUDA" in done.stdout
 
 
 # --- streams ---------------------------------------------------------------------------------
