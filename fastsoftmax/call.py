@@ -16,7 +16,7 @@ import numpy as np
 from fastsoftmax import arguments, checks, containers, device, extended, layout
 from fastsoftmax.arithmetic.formulas import LOGSUMEXP, Formula
 from fastsoftmax.cpu import plan
-from fastsoftmax.cuda.libraries import library_of
+from fastsoftmax.cuda.libraries import Exporter, library_of
 
 Array = np.ndarray[Any, Any]
 
@@ -47,8 +47,13 @@ def rows(
             if result is not None:
                 return result
     name = _LOGITS.get(formula.name, "x")
-    if _on_device(name, x, target, stream):
-        there = device.DeviceCall(formula, name, x, axis, dtype, stream)
+    library = _library(name, x, target, stream)
+    if library is not None:
+        if stream is None and _is_plain(axis, where, temperature, dtype):
+            done = device.plain(formula, name, library, x, axis, temperature, out, keepdims)
+            if done is not None:
+                return done
+        there = device.DeviceCall(formula, name, library, x, axis, dtype, stream)
         there.leave_out(where)
         there.divide_by(temperature)
         there.write_to(out, keepdims)
@@ -58,16 +63,27 @@ def rows(
     return call.delivered(call.computed())
 
 
-def _on_device(name: str, x: Any, target: Any, stream: Any) -> bool:
-    """Whether logits are on a GPU; a target or a stream that does not fit them is refused."""
+def _library(name: str, x: Any, target: Any, stream: Any) -> Exporter | None:
+    """The library of logits on a GPU; a target or a stream that does not fit them is refused."""
     if target not in (None, "cpu", "cuda"):
         raise ValueError(f"target must be None, 'cpu' or 'cuda', got {target!r}")
-    there = library_of(x) is not None
-    if there and target == "cpu":
+    library = library_of(x)
+    if library is not None and target == "cpu":
         raise ValueError(f"{name} is on a GPU and target says 'cpu': copy it to the host first")
-    if stream is not None and not there:
+    if library is None and stream is not None:
         raise ValueError(f"stream is for arrays on a GPU, and {name} is on the host")
-    return there
+    return library
+
+
+def _is_plain(axis: Any, where: Any, temperature: Any, dtype: Any) -> bool:
+    """Whether a call has nothing but logits, an axis, a number as temperature, and an out."""
+    return (
+        where is None
+        and dtype is None
+        and (axis is None or type(axis) is int)
+        and type(temperature) is float
+        and temperature >= 0
+    )
 
 
 def weighted(
@@ -75,7 +91,7 @@ def weighted(
     target: Any, stream: Any,
 ) -> Any:  # fmt: skip
     """logsumexp with weights, if any: with the sign, or NaN where the sum is negative."""
-    if _on_device("a", a, target, stream) or target == "cuda":
+    if _library("a", a, target, stream) is not None or target == "cuda":
         raise ValueError("b= and return_sign= are computed on the CPU: pass an array on the host")
     call = Call(LOGSUMEXP, a, axis, where, 1.0, dtype, b)
     call.write_to(out, keepdims)

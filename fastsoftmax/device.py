@@ -7,6 +7,7 @@ wrong is refused before anything is queued on a stream.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,21 +15,100 @@ import numpy as np
 
 from fastsoftmax import arguments, checks, layout
 from fastsoftmax.arithmetic.formulas import Formula
-from fastsoftmax.cuda import libraries
+from fastsoftmax.cuda import elements, libraries, plan
 from fastsoftmax.cuda.driver import driver, uploaded
-from fastsoftmax.cuda.libraries import Held
+from fastsoftmax.cuda.libraries import Exporter, Held, contiguous
 from fastsoftmax.cuda.view import Shape, View
-from fastsoftmax.loaded import is_a, torch_type
 
-# The types that kernels know, with the bytes of an element.
-_SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-# Minus infinity in each of them.
-_ABSENT = {
-    "float16": np.uint16(0xFC00),
-    "bfloat16": np.uint16(0xFF80),
-    "float32": np.float32(-np.inf),
-    "float64": np.float64(-np.inf),
-}
+
+class Plain(NamedTuple):
+    """What plain calls have in common whose logits lie alike."""
+
+    # Of what kernels see: the shape and the steps of the logits, and those of the result.
+    shape: Shape
+    strides: Shape
+    out_shape: Shape
+    out_strides: Shape
+    # The result's own shape, and how its axes lie in memory.
+    final: Shape
+    order: tuple[int, ...]
+    # The bytes of an array without gaps that lies as the logits do; 0 where these have gaps.
+    reach: int
+
+
+@functools.lru_cache(maxsize=1024)
+def _plain(
+    formula: Formula, shape: Shape, strides: Shape, itemsize: int, axis: int | None, keepdims: bool
+) -> Plain | None:
+    """What a plain call does; None where something must be copied, or is wrong."""
+    axes = checks.normalized_axes(len(shape), axis)
+    x = View(0, "", shape, strides, itemsize)
+    if not x.size or any(step % itemsize for step in strides):
+        return None
+    rows, mapped = layout.rows_of(x, axes), formula.mapped
+    moved = x.transpose(rows.order)
+    seen = moved.reshape(rows.seen[True])
+    if seen is None:
+        return None
+    final = shape if mapped else checks.reduced_shape(shape, axes, keepdims)
+    kept = [axis for axis in range(len(shape)) if mapped or keepdims or axis not in axes]
+    order = tuple(kept.index(axis) for axis in rows.order if axis in kept)
+    whole = moved.strides == contiguous(moved.shape, itemsize)
+    return Plain(
+        seen.shape, seen.strides, rows.seen[mapped], contiguous(rows.seen[mapped], itemsize),
+        final, order, x.size * itemsize if whole else 0,
+    )  # fmt: skip
+
+
+def plain(
+    formula: Formula, name: str, library: Exporter, x: Any, axis: int | None, temperature: float,
+    out: Any, keepdims: bool,
+) -> Any:  # fmt: skip
+    """A call without masks or other types and streams, all of which is decided by the layout.
+
+    As a `DeviceCall`, with all that depends on shapes and steps done once: 12 us where that takes
+    80. None where there is more to do.
+    """
+    held = library.hold(name, x, None)
+    view, place = held.view, None
+    if view.dtype not in elements.SIZES or view.pointer % view.itemsize:
+        return None
+    todo = _plain(formula, view.shape, view.strides, view.itemsize, axis, keepdims)
+    if todo is None:
+        return None
+    if out is not None:
+        place = _plain_out(library, held, out, todo.reach if formula.mapped else 0)
+        if place is None:
+            return None
+    with driver().current(held.device):
+        stream = library.current_stream(held)
+        steps = todo.strides if place else todo.out_strides
+        made = out if place else library.empty(held, todo.final, view.dtype, todo.order)
+        pointer = place or library.pointer(made)
+        plan.compute(
+            formula,
+            View(view.pointer, view.dtype, todo.shape, todo.strides, view.itemsize),
+            View(pointer, view.dtype, todo.out_shape, steps, view.itemsize),
+            None if temperature == 1.0 else temperature,
+            None,
+            stream,
+        )
+    if place:
+        library.written(out)
+    return made
+
+
+def _plain_out(library: Exporter, x: Held, out: Any, reach: int) -> int | None:
+    """The address of an ``out`` that lies as the logits, and is them or apart from them."""
+    if not reach or libraries.library_of(out) is not library:
+        return None
+    held = library.hold("out", out, None)
+    view, other = held.view, x.view
+    apart = view.pointer == other.pointer or abs(view.pointer - other.pointer) >= reach
+    alike = view[1:] == other[1:]
+    same = held.device == x.device and held.stream == x.stream
+    fit = not (held.read_only or view.pointer % view.itemsize)
+    return view.pointer if apart and alike and same and fit else None
 
 
 class Destination(NamedTuple):
@@ -42,20 +122,19 @@ class DeviceCall:
     """A caller's arguments, of which the logits are on a GPU, and what is made of them there."""
 
     def __init__(
-        self, formula: Formula, name: str, x: Any, axis: Any, dtype: Any, stream: Any
-    ) -> None:
+        self, formula: Formula, name: str, library: Exporter, x: Any, axis: Any, dtype: Any,
+        stream: Any,
+    ) -> None:  # fmt: skip
         given = None if stream is None else libraries.stream_handle(stream)
-        library = libraries.library_of(x)
-        assert library is not None
         self._formula = formula
-        self._x = library.hold(name, x, given)
+        self._x = _aligned(library.hold(name, x, given))
         self._given = given is not None
         self._stream = library.current_stream(self._x) if given is None else given
         self._check_stream()
-        computed = _floating(formula.name, self._x.view.dtype)
-        self._result = _result_type(computed, dtype)
+        computed = elements.floating(formula.name, self._x.view.dtype)
+        self._result = elements.result_type(computed, dtype)
         self._dtype = dtype
-        self._computed = _wider(computed, self._result)
+        self._computed = elements.wider(computed, self._result)
         self._shape = self._x.view.shape
         self._axes = checks.normalized_axes(len(self._shape), axis)
         self._reduced = checks.reduced_shape(self._shape, self._axes)
@@ -80,7 +159,7 @@ class DeviceCall:
             raise TypeError(
                 f"{name} is on the host, and {self._x.name} on {self._x.place}: copy it there first"
             )
-        held = library.hold(name, argument, self._stream)
+        held = _aligned(library.hold(name, argument, self._stream))
         if held.device != self._x.device:
             raise ValueError(f"{name} is on {held.place}, and {self._x.name} on {self._x.place}")
         return held
@@ -101,10 +180,12 @@ class DeviceCall:
         if libraries.library_of(temperature) is None:
             array = arguments.array("temperature", temperature)
             array = checks.temperatures(array, self._shape, self._axes)
-            self._temperature = array if array.ndim else float(array)
+            self._temperature = array
+            if array.ndim == 0:
+                self._temperature = None if array == 1 else float(array)
             return
         held = self._temperature = self._beside("temperature", temperature)
-        if held.view.dtype not in _SIZES and not _is_integer(held.view.dtype):
+        if held.view.dtype not in elements.SIZES and not elements.is_integer(held.view.dtype):
             raise TypeError(f"temperature must be real, got an array of {held.view.dtype}")
         checks.check_broadcast("temperature", held.view.shape, self._reduced)
 
@@ -123,7 +204,7 @@ class DeviceCall:
         view = out.view
         if view.shape != self._final:
             raise ValueError(f"out must have shape {self._final}, got {view.shape}")
-        if view.dtype not in _SIZES:
+        if view.dtype not in elements.SIZES:
             raise TypeError(f"out of {view.dtype} cannot hold a result of {self._result}")
         if self._dtype is not None and view.dtype != self._result:
             raise TypeError(
@@ -146,35 +227,37 @@ class DeviceCall:
 
     # --- the stream -----------------------------------------------------------------------------
 
-    def _others(self) -> list[tuple[Held, int]]:
-        """The arrays whose values are in order on another stream, and which."""
-        held = (self._x, self._mask, self._temperature, self._out)
-        others = []
-        for each in held:
-            if isinstance(each, Held):
-                stream = each.stream
-                if stream is None and not self._given and each.library is not self._x.library:
-                    stream = each.library.current_stream(each)
-                if stream is not None and stream != self._stream:
-                    others.append((each, stream))
-        return others
+    def _held(self) -> list[Held]:
+        """All arrays of this call that live on its device."""
+        given = self._x, self._mask, self._temperature, self._out
+        return [each for each in given if isinstance(each, Held)]
+
+    def _other_streams(self) -> set[int]:
+        """The streams, beside that of the call, on which its arrays' values are in order."""
+        streams = set()
+        for each in self._held():
+            if each.stream is not None:
+                streams.add(each.stream)
+            elif not self._given and each.library is not self._x.library:
+                streams.add(each.library.current_stream(each))
+        return streams - {self._stream}
 
     @contextlib.contextmanager
     def _in_order(self) -> Iterator[None]:
         """Have all that is queued, by libraries too, be in order on the stream of this call."""
-        cuda, others, device = driver(), self._others(), self._x.device
+        cuda, others, device = driver(), self._other_streams(), self._x.device
+        involved = {each.library for each in self._held()}
+        if not self._given:  # its own library's work is in order
+            involved.remove(self._x.library)
         with contextlib.ExitStack() as stack:
             stack.enter_context(cuda.current(device))
-            for stream in {stream for _, stream in others}:
+            for stream in others:
                 cuda.wait(self._stream, stream)
-            libraries = {each.library for each, _ in others}
-            for library in libraries | ({self._x.library} if self._given else set()):
+            for library in involved:
                 stack.enter_context(library.on(self._stream, device))
-            try:
-                yield
-            finally:
-                for stream in {stream for _, stream in others}:
-                    cuda.wait(stream, self._stream)
+            yield
+            for stream in others:
+                cuda.wait(stream, self._stream)
 
     # --- launching --------------------------------------------------------------------------------
 
@@ -200,8 +283,8 @@ class DeviceCall:
         if self._formula.mapped or 0 in self._final:
             like = self._out or self._x
             return self._out or self._new(like, self._final, list(range(len(self._final))))
-        size = _SIZES[self._computed]
-        with uploaded(np.array(_ABSENT[self._computed]), self._stream) as pointer:
+        size = elements.SIZES[self._computed]
+        with uploaded(np.array(elements.ABSENT[self._computed]), self._stream) as pointer:
             steps = (0,) * len(self._reduced)
             x = View(pointer, self._computed, self._reduced, steps, size)
             rows = layout.rows_of(x, self._axes)
@@ -214,8 +297,6 @@ class DeviceCall:
     def _compute(
         self, x: View, out: View, temperature: float | View | None, mask: View | None
     ) -> None:
-        from fastsoftmax.cuda import plan
-
         plan.compute(self._formula, x, out, temperature, mask, self._stream)
 
     def _new(self, like: Held, shape: Shape, order: list[int]) -> Held:
@@ -294,42 +375,12 @@ class DeviceCall:
         return made.array
 
 
-# --- types, by NumPy's names -------------------------------------------------------------------
-
-
-def _is_integer(dtype: str) -> bool:
-    return dtype == "bool" or dtype.startswith(("int", "uint"))
-
-
-def _floating(function: str, dtype: str) -> str:
-    """The type that logits are computed in: their own, float64 for integers and booleans."""
-    if dtype in _SIZES:
-        return dtype
-    if _is_integer(dtype):
-        return "float64"
-    raise TypeError(f"{function} needs {', '.join(_SIZES)} or integers on a GPU, got {dtype}")
-
-
-def _result_type(computed: str, dtype: Any) -> str:
-    """The result's type: ``dtype`` where it was given."""
-    if dtype is None:
-        return computed
-    if is_a(dtype, "torch", "dtype"):
-        name = torch_type(dtype)
-    elif isinstance(dtype, str) and dtype in _SIZES:
-        name = dtype
-    else:
-        try:
-            name = np.dtype(dtype).newbyteorder("=").name
-        except TypeError:
-            name = ""
-    if name not in _SIZES:
-        raise TypeError(f"dtype must be {', '.join(_SIZES)} or None on a GPU, got {dtype!r}")
-    return name
-
-
-def _wider(a: str, b: str) -> str:
-    """The type for values of both."""
-    if {a, b} == {"float16", "bfloat16"}:
-        return "float32"
-    return max(a, b, key=_SIZES.__getitem__)
+def _aligned(held: Held) -> Held:
+    """The array, whose elements lie where a device can read them."""
+    view = held.view
+    if any(place % view.itemsize for place in (view.pointer, *view.strides)):
+        raise ValueError(
+            f"{held.name} must lie at multiples of its elements' {view.itemsize} bytes, got "
+            f"{view.pointer:#x} with strides {view.strides}: copy it"
+        )
+    return held

@@ -8,10 +8,14 @@ from typing import Any
 
 def is_a(x: Any, module: str, *names: str) -> bool:
     """Whether ``x`` is of one of these classes of a module."""
-    loaded = sys.modules.get(module)  # another thread may be importing it
-    return loaded is not None and isinstance(
-        x, tuple(each for name in names if isinstance(each := getattr(loaded, name, None), type))
-    )
+    loaded = sys.modules.get(module)
+    if loaded is None:
+        return False
+    for name in names:
+        known = getattr(loaded, name, None)  # another thread may be importing the module
+        if known is not None and isinstance(x, known):
+            return True
+    return False
 
 
 def type_name(x: Any) -> str:

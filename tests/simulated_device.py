@@ -1,5 +1,6 @@
 """Arrays that say they are on a GPU, in the host's memory, for tests without one."""
 
+import ml_dtypes
 import numpy as np
 
 import fastsoftmax
@@ -45,6 +46,7 @@ class Namespace:
     """What of the standard's functions are used here."""
 
     float16, float32, float64 = np.float16, np.float32, np.float64
+    bfloat16 = ml_dtypes.bfloat16
 
     @staticmethod
     def empty(shape, dtype, device):

@@ -17,13 +17,14 @@ from fastsoftmax.cuda.group import Merge, from_slots, to_slot
 from fastsoftmax.cuda.kernels import (
     KERNELS,
     Reread,
-    Shape,
     States,
     Steps,
+    group_of,
     largest_and_nan,
     numbers,
 )
 from fastsoftmax.cuda.places import Along
+from fastsoftmax.cuda.shape import Shape
 from fastsoftmax.cuda.target import device
 
 # Values that are noted of a cut: the largest logits and NaN, then counts and what was seen.
@@ -34,13 +35,13 @@ class _Cut:
     """One cut of a row, and what is noted of all of the row's."""
 
     def __init__(self, batch: Batch, shape: Shape, item: Value) -> None:
-        self.batch, self.group = batch, shape.group
+        self.batch, self.group = batch, group_of(shape)
         self.row, self.number = item // batch.cuts, item % batch.cuts
         size = cut_length(batch, shape)
         start = self.number * size
         stop = smaller(start + size, batch.length)
-        place = Along(batch, shape.group, self.row, start, stop, shape.exact)
-        self.steps = Steps(batch, shape.group, Reread(place))
+        place = Along(batch, group_of(shape), self.row, start, stop, shape.exact)
+        self.steps = Steps(batch, group_of(shape), Reread(place))
 
     def _address(self, cut: Any, line: int) -> Value:
         return self.batch.notes + ((self.row * self.batch.cuts + cut) * LINES + line) * 8

@@ -24,6 +24,8 @@ INSTALL = "pip install 'fastsoftmax[cuda13]' (or [cuda12], for a driver before 5
 LEGACY, PER_THREAD = 1, 2
 _OF_ANY_DEVICE = (0, LEGACY, PER_THREAD)
 
+_AS_IT_IS = contextlib.nullcontext()
+
 
 class Unavailable(RuntimeError):
     """A call on a GPU where numba-cuda, a driver or a GPU is missing."""
@@ -82,13 +84,15 @@ class Driver:
             return 0
         return int(self._call("cuCtxGetDevice"))
 
-    @contextlib.contextmanager
-    def current(self, device: int) -> Iterator[None]:
+    def current(self, device: int) -> contextlib.AbstractContextManager[None]:
         """Have a device's context be this thread's."""
         context = self._context(device)
         if int(self._call("cuCtxGetCurrent")) == int(context):
-            yield
-            return
+            return _AS_IT_IS
+        return self._pushed(context)
+
+    @contextlib.contextmanager
+    def _pushed(self, context: Any) -> Iterator[None]:
         self._call("cuCtxPushCurrent", context)
         try:
             yield
@@ -106,11 +110,8 @@ class Driver:
             return None
         with self.current(self.current_device()):  # some context must be there to be asked
             context = self._call("cuStreamGetCtx", stream)
-        self._call("cuCtxPushCurrent", context)
-        try:
+        with self._pushed(context):
             return int(self._call("cuCtxGetDevice"))
-        finally:
-            self._call("cuCtxPopCurrent")
 
     def is_recorded(self, stream: int) -> bool:
         """Whether what is queued on a stream is recorded in a graph, to be run later."""
@@ -177,7 +178,7 @@ class Simulated:
 
     def current(self, device: int) -> contextlib.AbstractContextManager[None]:
         """As `Driver.current`."""
-        return contextlib.nullcontext()
+        return _AS_IT_IS
 
     def device_of_memory(self, pointer: int) -> int:
         """As `Driver.device_of_memory`."""

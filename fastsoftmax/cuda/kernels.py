@@ -47,6 +47,7 @@ from fastsoftmax.arithmetic.pairs import (
 from fastsoftmax.cuda.batch import Batch, Kind, Tempered, tempered
 from fastsoftmax.cuda.group import Group
 from fastsoftmax.cuda.places import Across, Along, Place, Tile
+from fastsoftmax.cuda.shape import Shape
 from fastsoftmax.cuda.target import device
 
 States = list[State]
@@ -59,6 +60,7 @@ class Held:
 
     def __init__(self, place: Place, pieces: int) -> None:
         self.place = place
+        place.begin()
         self._pieces = [place.read(k) for k in range(pieces)]
 
     def over(self, states: States, body: Body) -> States:
@@ -86,6 +88,7 @@ class Reread:
 
     def over(self, states: States, body: Body, first: Any = 0, last: Any = None) -> States:
         """The states after all pieces, or some."""
+        self.place.begin()
         size = len(states[0]) if states else 0
         variables = Variables(*(value for state in states for value in state))
         for k in loop(first, self.place.pieces if last is None else last):
@@ -236,6 +239,7 @@ class Steps:
             self.place.write(k, found)
             return states
 
+        self.place.begin()
         self.reading.over([], body)
 
     def made_of(self, seen: Seen, value: Value) -> Value:
@@ -268,22 +272,9 @@ def largest_and_nan(a: State, b: State) -> State:
 # --- kernels -------------------------------------------------------------------------------------
 
 
-class Shape(NamedTuple):
-    """How a kernel's threads are laid out; plan.py chooses."""
-
-    name: str
-    threads: int  # of a block
-    size: int = 1  # of these, for each row
-    pieces: int = 0  # that a thread holds
-    items: int = 1  # rows side by side of a thread, where rows are columns
-    clusters: int = 1  # blocks that share a row
-    exact: bool = True  # whether rows begin and end where vectors do
-
-    @property
-    def group(self) -> Group:
-        """The threads of a row."""
-        across = self.name.startswith("columns")
-        return Group(self.threads, self.size, self.clusters, across)
+def group_of(shape: Shape) -> Group:
+    """The threads of a row."""
+    return Group(shape.threads, shape.size, shape.clusters, shape.name.startswith("columns"))
 
 
 # The elements of a tile in shared memory: 16 KiB of float32.
@@ -310,30 +301,30 @@ def numbers(count: Any, shape: Shape) -> Iterator[Value]:
 
 
 def _along(batch: Batch, shape: Shape, tile: Value) -> Along:
-    row = tile * shape.group.rows + shape.group.row()
-    return Along(batch, shape.group, row, 0, batch.length, shape.exact)
+    row = tile * group_of(shape).rows + group_of(shape).row()
+    return Along(batch, group_of(shape), row, 0, batch.length, shape.exact)
 
 
 def _rows(batch: Batch, shape: Shape) -> None:
     """Rows along which their threads hold all logits."""
-    height = shape.group.rows
+    height = group_of(shape).rows
     for tile in numbers((batch.outer + (height - 1)) // height, shape):
-        Steps(batch, shape.group, Held(_along(batch, shape, tile), shape.pieces)).all()
+        Steps(batch, group_of(shape), Held(_along(batch, shape, tile), shape.pieces)).all()
 
 
 def _long_rows(batch: Batch, shape: Shape) -> None:
     """Rows that are read again for each step."""
     for tile in numbers(batch.outer, shape):
-        Steps(batch, shape.group, Reread(_along(batch, shape, tile))).all()
+        Steps(batch, group_of(shape), Reread(_along(batch, shape, tile))).all()
 
 
 def _short_rows(batch: Batch, shape: Shape) -> None:
     """Short rows side by side in memory, by tiles, so that vectors may lie across rows."""
-    height = shape.group.rows
+    height = group_of(shape).rows
     for tile in numbers((batch.outer + (height - 1)) // height, shape):
-        place = Tile(batch, shape.group, tile, TILE)
+        place = Tile(batch, group_of(shape), tile, TILE)
         place.fill()
-        Steps(batch, shape.group, Reread(place)).all()
+        Steps(batch, group_of(shape), Reread(place)).all()
         if batch.kind.formula.mapped:
             place.drain()
         else:
@@ -343,15 +334,15 @@ def _short_rows(batch: Batch, shape: Shape) -> None:
 def _columns(batch: Batch, shape: Shape) -> None:
     """Rows side by side, of which threads hold all logits."""
     for tile in numbers(Across.tiles(batch, shape.items), shape):
-        place = Across(batch, shape.group, tile, shape.items)
-        Steps(batch, shape.group, Held(place, shape.pieces)).all()
+        place = Across(batch, group_of(shape), tile, shape.items)
+        Steps(batch, group_of(shape), Held(place, shape.pieces)).all()
 
 
 def _columns_long(batch: Batch, shape: Shape) -> None:
     """Rows side by side that are read again for each step."""
     for tile in numbers(Across.tiles(batch, shape.items), shape):
-        place = Across(batch, shape.group, tile, shape.items)
-        Steps(batch, shape.group, Reread(place)).all()
+        place = Across(batch, group_of(shape), tile, shape.items)
+        Steps(batch, group_of(shape), Reread(place)).all()
 
 
 KERNELS: dict[str, Callable[[Batch, Shape], None]] = {

@@ -16,14 +16,13 @@ import numpy as np
 from cuda import core
 from numba import config, cuda, types
 
-from fastsoftmax.arithmetic.formulas import Formula
 from fastsoftmax.arithmetic.generated import generated
 from fastsoftmax.cuda import plan
 from fastsoftmax.cuda.batch import PARAMETERS, Kind
 from fastsoftmax.cuda.cuts import LINES
-from fastsoftmax.cuda.kernels import Shape, written
-from fastsoftmax.cuda.target import WARP, Threads
-from fastsoftmax.cuda.view import View
+from fastsoftmax.cuda.kernels import written
+from fastsoftmax.cuda.shape import Shape
+from fastsoftmax.cuda.target import Threads
 
 _SIGNATURE = types.void(*[types.int64] * (len(PARAMETERS) - 1), types.float64)
 
@@ -57,7 +56,7 @@ def code(kind: Kind, shape: Shape, capability: tuple[int, int]) -> Code:
 
     ptx, _ = cuda.compile(
         kernel, _SIGNATURE, device=False, abi="numba", cc=capability, output="ptx",
-        launch_bounds=shape.threads,
+        launch_bounds=(shape.threads, max(1, 512 // shape.threads)),
     )  # fmt: skip
     found = re.search(r"\.entry (\w+)", ptx)
     assert found, "PTX without a kernel"
@@ -69,118 +68,9 @@ def code(kind: Kind, shape: Shape, capability: tuple[int, int]) -> Code:
     return Code(found[1], ptx, bytes(machine.code), linker.get_info_log())
 
 
-# --- calls ----------------------------------------------------------------------------------------
-
-
-class Steps(NamedTuple):
-    """An array's steps in bytes along (outer, length, inner)."""
-
-    outer: int
-    line: int
-    inner: int
-
-
-def _steps(view: View, mapped: bool = True) -> Steps:
-    """Those of rows or columns, or of what there is once for each."""
-    strides = view.strides if mapped else (view.strides[0], 0, *view.strides[1:])
-    return Steps(*strides, *(0,) * (3 - len(strides)))
-
-
-class Call:
-    """A call's arrays as kernels see them, and what decides which kernels these are."""
-
-    def __init__(
-        self, formula: Formula, x: View, out: View, temperature: float | View | None,
-        mask: View | None,
-    ) -> None:  # fmt: skip
-        self.sizes = (*x.shape, 1)[:3]
-        given = x, out, mask, temperature if isinstance(temperature, View) else None
-        mapped = True, formula.mapped, True, False
-        self._steps = [
-            Steps(0, 0, 0) if view is None else _steps(view, each)
-            for view, each in zip(given, mapped, strict=True)
-        ]
-        self._pointers = [0 if view is None else view.pointer for view in given]
-        self._number = temperature if isinstance(temperature, float) else 1.0
-        self._itemsize, self._mapped = x.itemsize, formula.mapped
-        if self.sizes[2] == 1 and not self._along():
-            # rows with gaps between elements: columns of one array, across which threads lie
-            outer, length, _ = self.sizes
-            self.sizes = (1, length, outer)
-            self._steps = [Steps(0, steps.line, steps.outer) for steps in self._steps]
-        which = None if temperature is None else "one"
-        which = "each" if isinstance(temperature, View) else which
-        self.kind = Kind(formula, x.dtype, which, mask is not None, self.sizes[1] > plan.BLOCK)
-
-    def _along(self) -> bool:
-        """Whether the elements of a row lie side by side, in the result, too."""
-        arrays = self._steps[: 2 if self._mapped else 1]
-        return self.sizes[2] == 1 and (
-            self.sizes[1] == 1 or all(steps.line == self._itemsize for steps in arrays)
-        )
-
-    def layout(self) -> plan.Layout:
-        """What decides about kernels."""
-        outer, length, inner = self.sizes
-        size, arrays = self._itemsize, list(zip(self._pointers, self._steps, strict=True))
-        arrays = arrays[: 2 if self._mapped else 1]
-        begins = all(pointer % 16 == 0 for pointer, _ in arrays)
-        exact = (
-            begins
-            and length * size % 16 == 0
-            and (outer == 1 or all(steps.outer % 16 == 0 for _, steps in arrays))
-        )
-        packed = begins and all(steps.outer == length * size for _, steps in arrays)
-        return plan.Layout(
-            outer, length, inner, self._along(), exact, packed, self._columns(arrays)
-        )
-
-    def _columns(self, arrays: list[tuple[int, Steps]]) -> int:
-        """How many columns side by side fit a vector of 16 bytes, or of 8, in all arrays."""
-        for items in (16 // self._itemsize, 2):
-            bytes_ = items * self._itemsize
-            if (
-                items <= 4
-                and self.sizes[2] % items == 0
-                and all(
-                    pointer % bytes_ == 0
-                    and steps.inner == self._itemsize
-                    and steps.outer % bytes_ == 0
-                    and steps.line % bytes_ == 0
-                    for pointer, steps in arrays
-                )
-            ):
-                return items
-        return 1
-
-    def arguments(self, notes: int, cuts: int) -> tuple[Any, ...]:
-        """What kernels take: see `batch.PARAMETERS`."""
-        arrays = zip(self._pointers, self._steps, strict=True)
-        flat = [n for pointer, steps in arrays for n in (pointer, *steps)]
-        outer, length, inner = self.sizes
-        return (*flat, notes, outer, length, inner, cuts, self._number)
-
-
-def tiles(shape: Shape, sizes: tuple[int, int, int], cuts: int) -> int:
-    """How many tiles a kernel's blocks or clusters have to do together."""
-    outer, _, inner = sizes
-    if shape.name.startswith("columns"):
-        return outer * -(-inner // (WARP * shape.items))
-    return -(-outer // shape.group.rows) * cuts
-
-
-def run(
-    formula: Formula, x: View, out: View, temperature: float | View | None, mask: View | None,
-    stream: int,
-) -> None:  # fmt: skip
-    """Have the kernels of a call started."""
-    call, device = Call(formula, x, out, temperature, mask), current()
-    shapes, cuts = plan.shapes(Shape, x.itemsize, call.layout(), device.plan)
-    with device.memory(8 * LINES * cuts * call.sizes[0] if cuts > 1 else 0, stream) as notes:
-        arguments = call.arguments(notes, cuts)
-        for shape in shapes:
-            count = min(tiles(shape, call.sizes, cuts), device.plan.multiprocessors * plan.WAVES)
-            device.launch(call.kind, shape, count, arguments, stream)
+def noted(cuts: int) -> int:
+    """Bytes of notes for a row of so many cuts."""
+    return 8 * LINES * cuts if cuts > 1 else 0
 
 
 # --- devices --------------------------------------------------------------------------------------
@@ -236,8 +126,8 @@ class _Device:
             made = code(kind, shape, self.plan.capability)
             kernel = core.ObjectCode.from_cubin(made.machine).get_kernel(made.name)
             cluster = {"cluster": shape.clusters} if shape.clusters > 1 else {}
-            config = core.LaunchConfig(grid=blocks, block=shape.threads, **cluster)
-            found = self._kernels[kind, shape, blocks] = config, kernel
+            layout = core.LaunchConfig(grid=blocks, block=shape.threads, **cluster)
+            found = self._kernels[kind, shape, blocks] = layout, kernel
         core.launch(core.Stream.from_handle(stream), *found, *arguments)
 
 

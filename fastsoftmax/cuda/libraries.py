@@ -64,13 +64,14 @@ class Exporter:
         if not dtype.isnative:
             raise TypeError(f"{name} must have this machine's order of bytes, got {dtype!r}")
         pointer, read_only = interface["data"]
-        strides = interface.get("strides") or contiguous(interface["shape"], dtype.itemsize)
         shape = tuple(interface["shape"])
+        strides = interface.get("strides") or contiguous(shape, dtype.itemsize)
         view = View(pointer or 0, _name_of(x, dtype), shape, tuple(strides), dtype.itemsize)
         cuda = driver()
         # An array without elements has no memory that would tell.
         device = cuda.device_of_memory(pointer) if pointer else cuda.current_device()
-        return Held(name, x, self, view, device, interface.get("stream"), bool(read_only))
+        ready = interface.get("stream")
+        return Held(name, x, self, view, device, 0 if ready == LEGACY else ready, bool(read_only))
 
     def _by_dlpack(self, name: str, x: Any, stream: int) -> Held:
         driver()  # says what is missing where the next line's package is
@@ -96,6 +97,10 @@ class Exporter:
     def empty(self, like: Held, shape: Shape, dtype: str, order: Sequence[int]) -> Any:
         """A new array beside one that is there; its axes lie in memory in this order."""
         raise TypeError(self._advice(like, "pass out="))
+
+    def pointer(self, made: Any) -> int:
+        """The address of an array that `empty` made."""
+        return self.hold("out", made, None).view.pointer
 
     def converted(self, held: Held, dtype: str) -> Any:
         """The array's values in another type."""
@@ -143,7 +148,7 @@ class Standard(Exporter):
         x = like.array
         xp, sizes = self._namespace(x), tuple(shape[axis] for axis in order)
         made = xp.empty(sizes, dtype=self._type(x, dtype), device=x.device)
-        return xp.permute_dims(made, _inverse(order))
+        return xp.permute_dims(made, _inverse(tuple(order)))
 
     def converted(self, held: Held, dtype: str) -> Any:
         """As `Exporter.converted`."""
@@ -196,7 +201,11 @@ class CuPy(Standard):
         """As `Exporter.empty`."""
         sizes = tuple(shape[axis] for axis in order)
         made = self._namespace(None).empty(sizes, self._type(like.array, dtype))
-        return made.transpose(_inverse(order))
+        return made.transpose(_inverse(tuple(order)))
+
+    def pointer(self, made: Any) -> int:
+        """As `Exporter.pointer`."""
+        return int(made.data.ptr)
 
     def converted(self, held: Held, dtype: str) -> Any:
         """As `Exporter.converted`."""
@@ -233,7 +242,7 @@ class Torch(Exporter):
             x = x.resolve_conj().resolve_neg()
         size = x.element_size()
         strides = tuple(step * size for step in x.stride())
-        view = View(x.data_ptr(), torch_type(x.dtype), tuple(x.shape), strides, size)
+        view = View(x.data_ptr(), _torch_type(x.dtype), tuple(x.shape), strides, size)
         return Held(name, x, self, view, x.get_device())
 
     def current_stream(self, held: Held) -> int:
@@ -249,9 +258,17 @@ class Torch(Exporter):
 
     def empty(self, like: Held, shape: Shape, dtype: str, order: Sequence[int]) -> Any:
         """As `Exporter.empty`."""
-        torch, sizes = sys.modules["torch"], [shape[axis] for axis in order]
-        made = torch.empty(sizes, dtype=getattr(torch, dtype), device=like.array.device)
-        return made.permute(_inverse(order))
+        sizes = [shape[axis] for axis in order]
+        if like.view.dtype == dtype:
+            made = like.array.new_empty(sizes)
+        else:
+            made = like.array.new_empty(sizes, dtype=getattr(sys.modules["torch"], dtype))
+        back = _inverse(tuple(order))
+        return made if back == order else made.permute(back)
+
+    def pointer(self, made: Any) -> int:
+        """As `Exporter.pointer`."""
+        return int(made.data_ptr())
 
     def converted(self, held: Held, dtype: str) -> Any:
         """As `Exporter.converted`."""
@@ -306,8 +323,9 @@ class Jax(Exporter):
         return self._by_dlpack(name, x, stream or LEGACY)._replace(read_only=True)
 
 
+_TORCH = Torch()
 # The first that holds an array has it.
-LIBRARIES: tuple[Exporter, ...] = (Torch(), CuPy(), Numba(), Jax(), Standard(), Exporter())
+LIBRARIES: tuple[Exporter, ...] = (_TORCH, CuPy(), Numba(), Jax(), Standard(), Exporter())
 
 _HOST = (np.ndarray, np.generic, float, int, list, tuple)
 
@@ -317,8 +335,8 @@ def library_of(x: Any) -> Exporter | None:
     if x is None or isinstance(x, _HOST):
         return None
     if is_a(x, "torch", "Tensor"):  # others' questions would be errors for some of these
-        return LIBRARIES[0] if x.is_cuda else None
-    return next((library for library in LIBRARIES[1:] if library.holds(x)), None)
+        return _TORCH if _TORCH.holds(x) else None
+    return next((library for library in LIBRARIES if library.holds(x)), None)
 
 
 def stream_handle(stream: Any) -> int:
@@ -361,6 +379,10 @@ def contiguous(shape: Shape, itemsize: int) -> Shape:
     return tuple(reversed(strides))
 
 
-def _inverse(order: Sequence[int]) -> tuple[int, ...]:
+_torch_type = functools.cache(torch_type)
+
+
+@functools.lru_cache(maxsize=1024)
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     """Where each axis is in an order."""
     return tuple(sorted(range(len(order)), key=order.__getitem__))

@@ -24,10 +24,12 @@ from fastsoftmax.cuda.batch import Array, Batch
 from fastsoftmax.cuda.group import Group
 from fastsoftmax.cuda.target import WARP, device
 
+_X, _OUT, _MASK = range(3)
+
 
 class Place:
     """What all places have in common: rows from ``start`` to ``stop``, of which each thread has
-    pieces from ``first`` on, ``step`` apart.
+    pieces from ``first`` on, ``step`` elements apart.
 
     ``exact``: no piece is partly outside, so that all are read and written at once.
     """
@@ -44,28 +46,36 @@ class Place:
         self.first: Any
         self.step: int
 
-    # --- which logits --------------------------------------------------------------------------
-
     @property
     def pieces(self) -> Value:
         """How many pieces a thread has; some may be outside."""
         return (self.stop - self.start + (self.step - 1)) // self.step
 
-    def line(self, k: Any, i: int) -> Value:
-        """Which element of its row a logit is."""
-        raise NotImplementedError
+    def begin(self) -> None:
+        """Compute again, for the step that begins, what addresses are made of.
+
+        Else the compiler would hold the addresses of all pieces from one step to the next: 255
+        registers and spills instead of 128 for rows of 8192.
+        """
+        first, self._left = device().again(self.first), device().again(self.stop - self.first)
+        batch = self.batch
+        self._bases = [
+            array.at(self.outer, self.inner, first) for array in (batch.x, batch.out, batch.mask)
+        ]
 
     def has(self, k: Any, i: int) -> Value:
         """Whether there is such a logit."""
-        raise NotImplementedError
+        return self._left > k * self.step + i
 
     def whole(self, k: Any) -> Value:
         """Whether a piece is inside with all its logits."""
-        return self.has(k, 0) if self.items == 1 else self.has(k, 0) & self.has(k, self.items - 1)
+        return self.has(k, 0)
 
-    def _address(self, array: Array, k: Any, i: int) -> Value:
-        column = self.inner + i if self.rows > 1 else self.inner
-        return array.at(self.outer, column, self.line(k, i))
+    def _address(self, which: int, k: Any, i: int) -> Value:
+        """Of a logit in x (0), out (1) or mask (2)."""
+        batch = self.batch
+        array = (batch.x, batch.out, batch.mask)[which]
+        return self._bases[which] + array.line * (k * self.step) + array.inner * i
 
     # --- logits and results --------------------------------------------------------------------
 
@@ -75,13 +85,13 @@ class Place:
         none = number(-INFINITY, batch.kind.element)
         found = [Variables(none) for _ in range(self.items)]
         for _ in when(whole):
-            address = self._address(batch.x, k, 0)
+            address = self._address(_X, k, 0)
             values = device().load(address, batch.kind.storage, self.items)
             for each, value in zip(found, values, strict=True):
                 each.set(value)
         for i, each in enumerate([] if self.exact else found):
             for _ in when(self.has(k, i) & (whole == False)):  # noqa: E712
-                each.set(*device().load(self._address(batch.x, k, i), batch.kind.storage))
+                each.set(*device().load(self._address(_X, k, i), batch.kind.storage))
         values = [each.get()[0] for each in found]
         if not batch.kind.masked:
             return values
@@ -95,10 +105,10 @@ class Place:
             values = [select(self._counts(k, i), value, absent) for i, value in enumerate(values)]
         whole = self.whole(k) & self.alike() if not self.exact else self.whole(k)
         for _ in when(whole):
-            device().store(self._address(batch.out, k, 0), batch.kind.storage, values)
+            device().store(self._address(_OUT, k, 0), batch.kind.storage, values)
         for i, value in enumerate([] if self.exact else values):
             for _ in when(self.has(k, i) & (whole == False)):  # noqa: E712
-                device().store(self._address(batch.out, k, i), batch.kind.storage, [value])
+                device().store(self._address(_OUT, k, i), batch.kind.storage, [value])
 
     def alike(self) -> Value:
         """Whether results lie as the logits do, so that pieces of both begin where vectors do."""
@@ -107,7 +117,7 @@ class Place:
     def _counts(self, k: Any, i: int) -> Value:
         mask = Variables(number(0, INT8))
         for _ in when(self.has(k, i)):
-            mask.set(*device().load(self._address(self.batch.mask, k, i), "bool"))
+            mask.set(*device().load(self._address(_MASK, k, i), "bool"))
         return mask.get()[0] != 0
 
     # --- what there is once for a row ------------------------------------------------------------
@@ -156,15 +166,27 @@ class Along(Place):
         out, x = (array.at(self.outer, 0) % 16 for array in (self.batch.out, self.batch.x))
         return out == x
 
-    def line(self, k: Any, i: int) -> Value:
-        """Which element of its row a logit is."""
-        at: Value = self.first + k * self.step + i
-        return at
+    def begin(self) -> None:
+        """Compute again, for the step that begins, what addresses are made of."""
+        super().begin()
+        if not self.exact:
+            self._before = device().again(self._from - self.first)
 
     def has(self, k: Any, i: int) -> Value:
         """Whether there is such a logit."""
-        line = self.line(k, i)
-        return line < self.stop if self.exact else (line >= self._from) & (line < self.stop)
+        inside = super().has(k, i)
+        if self.exact or (isinstance(k, int) and k > 0):
+            return inside
+        return inside & (self._before <= k * self.step + i)
+
+    def whole(self, k: Any) -> Value:
+        """Whether a piece is inside with all its logits."""
+        return self.has(k, 0) if self.exact else self.has(k, 0) & self.has(k, self.items - 1)
+
+    def _address(self, which: int, k: Any, i: int) -> Value:
+        if which == _MASK:
+            return self._bases[which] + self.batch.mask.line * (k * self.step + i)
+        return self._bases[which] + (k * self.step + i) * self.batch.kind.itemsize
 
 
 class Across(Place):
@@ -190,15 +212,6 @@ class Across(Place):
         """How many tiles there are, each as wide as a warp."""
         return batch.outer * cls._tiles(batch, items)
 
-    def line(self, k: Any, i: int) -> Value:
-        """Which element of its row a logit is."""
-        at: Value = self.first + k * self.step
-        return at
-
-    def has(self, k: Any, i: int) -> Value:
-        """Whether there is such a logit."""
-        return self.line(k, i) < self.stop
-
 
 class Tile(Place):
     """A row of many short ones that lie side by side, in shared memory, where results go, too."""
@@ -211,20 +224,12 @@ class Tile(Place):
         self.inside = self.outer < batch.outer
         self.stop = select(self.inside, batch.length, 0)
         self.first, self.step = group.member(), group.size
+        self._start = group.row() * batch.length + self.first
         self._elements = select(
             self._before + group.rows <= batch.outer,
             batch.length * group.rows,
             (batch.outer - self._before) * batch.length,
         )
-
-    def line(self, k: Any, i: int) -> Value:
-        """Which element of its row a logit is."""
-        at: Value = self.first + k * self.step
-        return at
-
-    def has(self, k: Any, i: int) -> Value:
-        """Whether there is such a logit."""
-        return self.line(k, i) < self.stop
 
     def read(self, k: Any) -> list[Value]:
         """A logit, from the tile."""
@@ -244,7 +249,7 @@ class Tile(Place):
             self._memory.store(self._spot(k), values[0])
 
     def _spot(self, k: Any) -> Value:
-        return self.group.row() * self.batch.length + self.line(k, 0)
+        return self._start + k * self.step
 
     def fill(self) -> None:
         """All the tile's logits from global memory, by vectors across its rows."""

@@ -1,43 +1,33 @@
-"""Which kernel computes a call on a device, and with how many threads: every threshold is here."""
+"""Which kernels compute a call on a device, and with how many threads: every threshold is here."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastsoftmax.arithmetic.formulas import Formula
+from fastsoftmax.cuda.batch import Kind
+from fastsoftmax.cuda.shape import Shape
+from fastsoftmax.cuda.target import WARP
 from fastsoftmax.cuda.view import View
 
-# A row on the CPU's kernels up to this length is counted on two grids, in float32.
+# The longest rows that float32 counts on two grids, on the CPU, too.
 BLOCK = 4096
-# Threads of a block: as many as a row needs, else these.
-_THREADS = 128
+# Bytes that a thread reads or writes at once.
+VECTOR = 16
+# Threads of a block, where rows need no more of them.
+THREADS = 128
 # The longest rows of which a block makes tiles, where vectors do not fit them.
-_SHORT = 256
+SHORT = 256
+# Blocks of a cluster at most: more are not possible on every device.
+CLUSTER = 8
 # Blocks for each multiprocessor, which then do tile after tile.
 WAVES = 32
 # Cuts of a row at most, and blocks for each multiprocessor that rows are cut for.
-_CUTS, _CUT_WAVES = 1024, 4
+CUTS, CUT_WAVES = 1024, 4
 
-
-class Unavailable(RuntimeError):
-    """There is no device for a call, or what runs code on it is missing."""
-
-
-class Layout(NamedTuple):
-    """Rows (outer, length, inner) in memory, as far as it decides about kernels."""
-
-    outer: int
-    length: int
-    inner: int
-    # Whether the elements of a row lie side by side; whether rows begin and end with vectors; and
-    # whether they follow each other without a gap, the first with a vector.
-    along: bool
-    exact: bool
-    packed: bool
-    # How many columns side by side fit a vector in all arrays.
-    columns: int
+Triple = tuple[int, int, int]
+Strides = tuple[int, ...]
 
 
 class Device(NamedTuple):
@@ -47,28 +37,39 @@ class Device(NamedTuple):
     capability: tuple[int, int]
 
 
-def compute(
-    formula: Formula, x: View, out: View, temperature: float | View | None, mask: View | None,
-    stream: int,
-) -> None:  # fmt: skip
-    """Compute a formula of the rows of ``x`` (rows, length) or (outer, length, inner).
+class Layout(NamedTuple):
+    """Rows (outer, length, inner) in memory, as far as it decides about kernels."""
 
-    In order on a stream of the current device, without waiting for it.
+    outer: int
+    length: int
+    inner: int
+    # Whether the elements of a row lie side by side; whether rows begin and end where vectors do;
+    # and whether they follow each other without a gap, the first with a vector.
+    along: bool
+    exact: bool
+    packed: bool
+    # How many columns side by side a thread can read and write at once.
+    columns: int
+
+
+# --- how threads are laid out -------------------------------------------------------------------
+
+
+class Held(NamedTuple):
+    """How many logits a thread holds at most: of a warp's, or of a block of 512."""
+
+    warp: int
+    block: int
+
+
+def held(element_size: int, roomy: bool) -> Held:
+    """Without spills, at 128 registers a thread (`tests/test_cuda_code.py` compiles them all).
+
+    ``roomy``: one total, and no temperatures; others need more for themselves.
     """
-    if x.size == 0:
-        return
-    from fastsoftmax.cuda import launch
-
-    launch.run(formula, x, out, temperature, mask, stream)
-
-
-# --- shapes -----------------------------------------------------------------------------------
-
-
-@functools.cache
-def _items(itemsize: int) -> tuple[int, int, int]:
-    """Of a type: elements of a vector, vectors that a thread of a warp holds, and of a block."""
-    return 16 // itemsize, {8: 8, 4: 8, 2: 4}[itemsize], {8: 16, 4: 16, 2: 8}[itemsize]
+    if element_size == 8:
+        return Held(16, 20) if roomy else Held(8, 8)
+    return Held(32, 48) if roomy else Held(24, 24)
 
 
 def _power(n: int) -> int:
@@ -76,48 +77,156 @@ def _power(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def shapes(
-    shape: Callable[..., Any], itemsize: int, layout: Layout, device: Device
-) -> tuple[list[Any], int]:
+def shapes(itemsize: int, roomy: bool, layout: Layout, device: Device) -> tuple[list[Shape], int]:
     """The kernels of a call, one after the other, and into how many cuts rows fall."""
+    most = held(itemsize, roomy)
     if not layout.along:
-        return [_columns(shape, itemsize, layout)], 1
-    width, few, many = _items(itemsize)
-    length, exact = layout.length, layout.exact
-    vectors = -(-length // width) + (not exact)
-    if not exact and layout.packed and length <= _SHORT:
-        return [_short(shape, length)], 1
+        return [_columns(most, layout)], 1
+    if not layout.exact and layout.packed and layout.length <= SHORT:
+        # so many threads a row that each has 16 logits, or a few less
+        return [Shape("short_rows", THREADS, _power(-(-layout.length // 16)))], 1
+    width, exact = 16 // itemsize, layout.exact
+    vectors = -(-layout.length // width) + (not exact)
+    few, many = most.warp // width, most.block // width
     if vectors <= 32 * few:
         size = _power(-(-vectors // few))
-        return [shape("rows", _THREADS, size, -(-vectors // size), exact=exact)], 1
-    if layout.outer < device.multiprocessors and vectors > 512 * many // 4:
-        cuts = min(-(-_CUT_WAVES * device.multiprocessors // layout.outer), _CUTS)
-        cuts = min(cuts, -(-vectors // 512))
+        return [Shape("rows", THREADS, size, -(-vectors // size), exact=exact)], 1
+    if layout.outer < device.multiprocessors and vectors > 4096:
+        cuts = min(-(-CUT_WAVES * device.multiprocessors // layout.outer), CUTS)
         names = "maxima", "counts", "results"
-        return [shape(name, 256, 256, exact=exact) for name in names], cuts
+        shapes = [Shape(name, 256, 256, exact=exact) for name in names]
+        return shapes, min(cuts, -(-vectors // 512))
     if vectors <= 512 * many:
         threads = max(64, _power(-(-vectors // many)))
-        return [shape("rows", threads, threads, -(-vectors // threads), exact=exact)], 1
+        return [Shape("rows", threads, threads, -(-vectors // threads), exact=exact)], 1
     clusters = _power(-(-vectors // (512 * many)))
-    if device.capability >= (9, 0) and clusters <= 8:
+    if device.capability >= (9, 0) and clusters <= CLUSTER:
         pieces = -(-vectors // (512 * clusters))
-        return [shape("rows", 512, 512, pieces, clusters=clusters, exact=exact)], 1
-    return [shape("long_rows", 512, 512, exact=exact)], 1
+        return [Shape("rows", 512, 512, pieces, clusters=clusters, exact=exact)], 1
+    return [Shape("long_rows", 512, 512, exact=exact)], 1
 
 
-def _short(shape: Callable[..., Any], length: int) -> Any:
-    """Tiles of short rows: threads of a row so many that each has 16 logits, or a few more."""
-    size = _power(-(-length // 16))
-    return shape("short_rows", _THREADS, size)
-
-
-def _columns(shape: Callable[..., Any], itemsize: int, layout: Layout) -> Any:
-    """Of short rows, vectors across them; of longer ones, so many lines that a block holds them."""
-    held = 32 if itemsize == 8 else 64
+def _columns(most: Held, layout: Layout) -> Shape:
+    """Of short rows vectors across them; of longer ones so many lines that a block holds them."""
     for items in (layout.columns, 1):
-        warps = _power(-(-layout.length * items // held))
+        warps = _power(-(-layout.length * items // most.block))
         if warps <= (2 if items > 1 else 16):
-            pieces = -(-layout.length // warps)
-            threads = 32 * warps
-            return shape("columns", threads, warps, pieces, items)
-    return shape("columns_long", 256, 8, 0, 1)
+            return Shape("columns", 32 * warps, warps, -(-layout.length // warps), items)
+    return Shape("columns_long", 256, 8)
+
+
+# --- calls ----------------------------------------------------------------------------------------
+
+
+class Unavailable(RuntimeError):
+    """There is no device for a call, or what runs code on it is missing."""
+
+
+class Work(NamedTuple):
+    """The kernels of a call: what all calls have in common whose arrays lie alike."""
+
+    kind: Kind
+    sizes: Triple
+    #: The steps in bytes of x, out, mask and temperatures along (outer, length, inner).
+    steps: tuple[Triple, ...]
+    #: Each kernel with its number of blocks, or of clusters.
+    launches: tuple[tuple[Shape, int], ...]
+    cuts: int
+
+
+@functools.lru_cache(maxsize=1024)
+def work(
+    kind: Kind, shape: Strides, strides: tuple[Strides, ...], offsets: Strides, device: Device
+) -> Work:
+    """What there is to do for x of a shape (rows, length) or (outer, length, inner).
+
+    ``strides``: of x, out, mask and temperatures, of which the last two may be empty.
+    ``offsets``: of x and out from where vectors may begin.
+    """
+    (outer, length, inner), size = (*shape, 1)[:3], kind.itemsize
+    mapped = True, kind.formula.mapped, True, False
+    steps = [_steps(each, full) for each, full in zip(strides, mapped, strict=True)]
+    written = 2 if kind.formula.mapped else 1
+    along = inner == 1 and (length == 1 or all(step[1] == size for step in steps[:written]))
+    if inner == 1 and not along:
+        # rows with gaps between elements: columns of one array, across which threads lie
+        outer, inner = 1, outer
+        steps = [(0, line, each) for each, line, _ in steps]
+    arrays, begins = steps[:written], not any(offsets[:written])
+    even = outer == 1 or not any(step[0] % VECTOR for step in arrays)
+    layout = Layout(
+        outer, length, inner, along,
+        exact=begins and even and length * size % VECTOR == 0,
+        packed=begins and (outer == 1 or all(step[0] == length * size for step in arrays)),
+        columns=_columns_of(size, inner, arrays, offsets[:written]),
+    )  # fmt: skip
+    roomy = kind.formula.totals == 1 and kind.temperature is None
+    chosen, cuts = shapes(size, roomy, layout, device)
+    launches = [(shape, _blocks(shape, layout, cuts, device)) for shape in chosen]
+    return Work(kind, (outer, length, inner), tuple(steps), tuple(launches), cuts)
+
+
+def _steps(strides: Strides, full: bool) -> Triple:
+    if strides and not full:
+        strides = strides[0], 0, *strides[1:]
+    return (*strides, 0, 0, 0)[:3]  # type: ignore[return-value]
+
+
+def _columns_of(size: int, inner: int, arrays: list[Triple], offsets: Strides) -> int:
+    for items in (4, 2):
+        reach = items * size
+        places = *offsets, *(n for step in arrays for n in step[:2])
+        beside = all(step[2] == size for step in arrays)
+        if reach <= VECTOR and beside and not (inner % items or any(n % reach for n in places)):
+            return items
+    return 1
+
+
+def _blocks(shape: Shape, layout: Layout, cuts: int, device: Device) -> int:
+    """As many blocks, or clusters, as there are tiles to do, but not many more than fit."""
+    if layout.along:
+        tiles = -(-layout.outer // max(1, shape.threads // shape.size)) * cuts
+    else:
+        tiles = layout.outer * -(-layout.inner // (WARP * shape.items))
+    return min(tiles, WAVES * device.multiprocessors)
+
+
+def compute(
+    formula: Formula, x: View, out: View, temperature: float | View | None, mask: View | None,
+    stream: int,
+) -> None:  # fmt: skip
+    """Compute a formula of the rows of ``x``, (rows, length) or (outer, length, inner).
+
+    On a stream of the current device, in its order and without waiting for it. ``out`` is like
+    ``x``, or without the reduced axis where a row has one result; temperatures are float64 without
+    it; ``mask`` is like ``x``. All may have any strides.
+    """
+    if x.size == 0:
+        return
+    try:
+        from fastsoftmax.cuda import launch
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("cuda", "numba_cuda"):
+            raise
+        raise Unavailable(
+            "computing on a GPU needs numba-cuda: pip install 'fastsoftmax[cuda13]', or [cuda12]"
+        ) from None
+    which, each = None, None
+    if isinstance(temperature, View):
+        which, each = "each", temperature
+    elif temperature is not None and temperature != 1.0:
+        which = "one"
+    kind = Kind(formula, x.dtype, which, mask is not None, x.shape[1] > BLOCK)
+    given = x, out, mask, each
+    device = launch.current()
+    todo = work(
+        kind, x.shape, tuple(() if view is None else view.strides for view in given),
+        (x.pointer % VECTOR, out.pointer % VECTOR), device.plan,
+    )  # fmt: skip
+    places = [0 if view is None else view.pointer for view in given]
+    flat = [n for place, step in zip(places, todo.steps, strict=True) for n in (place, *step)]
+    number = temperature if which == "one" else 1.0
+    with device.memory(launch.noted(todo.cuts) * todo.sizes[0], stream) as notes:
+        for shape, blocks in todo.launches:
+            arguments = *flat, notes, *todo.sizes, todo.cuts, number
+            device.launch(kind, shape, blocks, arguments, stream)

@@ -24,7 +24,8 @@ from fastsoftmax.arithmetic.lanes import DOUBLE, FLOAT, INT64, REAL, Value, fma,
 from fastsoftmax.cpu import memory  # noqa: F401  knows arrays
 from fastsoftmax.cpu.target import CPU
 from fastsoftmax.cuda.batch import Kind
-from fastsoftmax.cuda.kernels import Shape, written
+from fastsoftmax.cuda.kernels import written
+from fastsoftmax.cuda.shape import Shape
 
 Array = np.ndarray[Any, Any]
 
@@ -204,6 +205,9 @@ class Simulated(Target):
     def lookup(self, index: Value, tables: tuple[tuple[float, ...], ...]) -> list[Value]:
         kind, places = REAL[index.element], _lanes(index.ir) & 7
         return [Value(Lanes(kind, np.array(table, _TYPES[kind])[places])) for table in tables]
+
+    def again(self, x: Value) -> Value:
+        return x
 
     # --- threads ----------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba.cuda.extending import intrinsic
 
 from fastsoftmax.arithmetic import generated
 from fastsoftmax.arithmetic.generated import Target, builder
@@ -77,7 +76,13 @@ class _Instructions:
 class Threads(Target):
     """Code for a GPU's threads, of compute capability 8.0 and later."""
 
-    intrinsic: Callable[..., Any] = staticmethod(intrinsic)
+    @property
+    def intrinsic(self) -> Callable[..., Any]:  # type: ignore[override]
+        """What makes an intrinsic: numba-cuda's, which need not be there for all else."""
+        from numba.cuda.extending import intrinsic
+
+        made: Callable[..., Any] = intrinsic
+        return made
 
     def instructions(self, builder: ir.IRBuilder) -> Any:
         """What writes single instructions."""
@@ -110,6 +115,10 @@ class Threads(Target):
 
     def _steps(self, kind: ir.Type) -> ir.GlobalVariable:
         return self._memory("fastsoftmax.steps", ir.ArrayType(kind, 8), _SHARED)
+
+    def again(self, x: Value) -> Value:
+        """An integer, of which the compiler does not know that it is the same."""
+        return Value(_assembled("mov.u64 $0, $1;", "=l,l", INT64, x.ir))
 
     # --- threads ----------------------------------------------------------------------------
 
