@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ PEERS = ("torch", "torch.compile", "Triton")
 NOT_YET = "Not yet measured: no run of the benchmark is kept in `tests/benchmarks/gpu.json`.\n"
 # The types whose softmax is shown beside every peer.
 BESIDE_ALL = ("float32", "bfloat16")
+ODD_AND_EVEN = ("50,257", "50,256")
 
 Case = dict[str, Any]
 
@@ -130,20 +132,47 @@ def summary(run: dict[str, Any]) -> str:
         sentences.append(
             f"The caller's microseconds for softmax of {call['shape']} {call['dtype']}: {times}."
         )
+    sentences += _beside_even(run["cases"])
     same = sum(case["bits"].startswith("the CPU's bits") for case in run["cases"])
     sentences.append(f"Of {len(run['cases'])} cases, {same} have the CPU's bits.")
     return " ".join(sentences)
 
 
+def _beside_even(cases: Sequence[Case]) -> Iterator[str]:
+    """What rows cost that do not begin where vectors do."""
+    found = {(case["dtype"], case["rows"]): case for case in cases if case["function"] == "softmax"}
+    for dtype in BESIDE_ALL:
+        odd, even = (found.get((dtype, f"rows of {length}")) for length in ODD_AND_EVEN)
+        if odd and even:
+            share = fraction(odd) / fraction(even)
+            yield (
+                f"softmax of rows of {ODD_AND_EVEN[0]} {dtype} has {share:.2f} of the bandwidth "
+                f"of {ODD_AND_EVEN[1]}."
+            )
+
+
+def _yardsticks(cases: Sequence[Case]) -> Iterator[str]:
+    """The bandwidth of copying and of reading: the median over the cases beside which they ran."""
+    for name, mapped in (("copying", True), ("reading", False)):
+        found = [
+            case["gigabytes_per_second"] / fraction(case)
+            for case in cases
+            if case["mapped"] == mapped
+        ]
+        if found:
+            yield f"{name} at {statistics.median(found):,.0f} GB/s"
+
+
 def provenance(run: dict[str, Any]) -> str:
-    """Device, driver, versions and date of a run."""
+    """Device, driver, versions, yardsticks and date of a run."""
     device = run["device"]
     versions = ", ".join(f"{name} {v}" for name, v in run["versions"].items() if v)
     driver = f"driver {device['driver']}, " if device["driver"] else ""
     return (
         f"Measured {run['date']}: {device['name']} (compute capability {device['capability']}, "
         f"{device['multiprocessors']} multiprocessors, {device['gigabytes']} GB), {driver}"
-        f"CUDA {device['runtime']}; {versions}; reading by {run['read_by']}."
+        f"CUDA {device['runtime']}; {versions}; {', '.join(_yardsticks(run['cases']))} "
+        f"(by {run['read_by']})."
     )
 
 

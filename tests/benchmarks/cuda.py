@@ -1,6 +1,7 @@
 """The CUDA target on a machine with a GPU: beside a copy, torch, torch.compile and Triton.
 
 python tests/benchmarks/cuda.py                          # tables, in at most 5 minutes
+python tests/benchmarks/cuda.py --only "softmax bfloat16"
 python tests/benchmarks/cuda.py --json tests/benchmarks/gpu.json
 python -m verification.gpu                               # the README's table, from that file
 
@@ -56,12 +57,13 @@ class Run:
         self._reader, self._read = cuda_calls.fastest_reading(self._arrays)
         self._found, self._failed, self._left_out = {}, [], []
 
-    def measured(self):
-        """All of it, as the JSON file holds it."""
+    def measured(self, only=""):
+        """Cases with these words in their names, as the JSON file holds them."""
         about = machine(self._torch) | {"read_by": self._reader}
         small = None
         try:
-            for case in cases(self._arrays.nbytes):
+            chosen = [case for case in cases(self._arrays.nbytes) if only in case.name]
+            for case in chosen:
                 result = self._attempt(case.name, self._first, case)
                 if result:
                     self._found[case] = result
@@ -115,6 +117,7 @@ class Run:
         return {
             "function": case.function,
             "dtype": case.dtype,
+            "mapped": case.mapped,
             "rows": case.rows,
             "shape": case.array,
             "ms": ms["fastsoftmax"],
@@ -246,6 +249,7 @@ def main(arguments=None):
     """Measure and show: 0; 1 where something failed, 2 where nothing can be measured here."""
     parser = argparse.ArgumentParser(prog="cuda.py", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument("--only", default="", metavar="WORDS", help="such as 'softmax float32'")
     parser.add_argument("--minutes", type=float, default=5.0, help="what it may take (5)")
     options = parser.parse_args(arguments)
     until = time.monotonic() + 60 * options.minutes - RESERVE
@@ -253,7 +257,7 @@ def main(arguments=None):
     try:
         if options.json and not options.json.parent.is_dir():
             raise Unable(f"cannot write {str(options.json)!r}: no such folder")
-        run = Run(device_library(), until, console).measured()
+        run = Run(device_library(), until, console).measured(options.only)
     except Unable as unable:
         print(f"cuda.py: {unable}", file=sys.stderr)
         return 2
