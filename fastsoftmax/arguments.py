@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax.containers import PLAIN, Container, Series, container_of
-from fastsoftmax.cuda.libraries import library_of, numpy_type
+from fastsoftmax.cuda.elements import numpy_type
+from fastsoftmax.cuda.libraries import library_of
 from fastsoftmax.labels import Labelled, aligned
 from fastsoftmax.loaded import is_a, torch_type, type_name
 

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from fastsoftmax import __version__, checks, digits, files, functions
 from fastsoftmax.cpu import plan, threads
-from fastsoftmax.cuda import devices
+from fastsoftmax.cuda import inventory
 from fastsoftmax.cuda.driver import driver
 
 Array = np.ndarray[Any, Any]
@@ -342,7 +342,7 @@ def _info(options: argparse.Namespace) -> None:
 def _gpus() -> dict[str, str]:
     """The GPUs there are, or what is missing."""
     try:
-        return devices.description()
+        return inventory.description()
     except (RuntimeError, ImportError, OSError) as error:
         return {"CUDA": f"no: {' '.join(str(error).split())}"}
 

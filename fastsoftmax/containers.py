@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax.cuda.libraries import numpy_type
+from fastsoftmax.cuda.elements import numpy_type
 from fastsoftmax.loaded import is_a, torch_type, type_name
 
 Array = np.ndarray[Any, Any]

@@ -17,8 +17,8 @@ from fastsoftmax import arguments, checks, layout
 from fastsoftmax.arithmetic.formulas import Formula
 from fastsoftmax.cuda import elements, libraries, plan
 from fastsoftmax.cuda.driver import driver, uploaded
-from fastsoftmax.cuda.libraries import Exporter, Held, contiguous
-from fastsoftmax.cuda.view import Shape, View
+from fastsoftmax.cuda.libraries import Exporter, Held
+from fastsoftmax.cuda.view import Shape, View, contiguous
 
 
 class Plain(NamedTuple):

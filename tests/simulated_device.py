@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 
 import fastsoftmax
-from fastsoftmax.cuda.libraries import numpy_type
+from fastsoftmax.cuda.elements import numpy_type
 
 
 class OnDevice:

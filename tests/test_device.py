@@ -501,7 +501,7 @@ def test_an_error_of_a_kernel_is_raised_and_memory_given_back(cuda, monkeypatch)
 def torch(monkeypatch):
     """torch, whose tensors say that they are on a GPU."""
     module = pytest.importorskip("torch", reason="torch is not installed")
-    monkeypatch.setattr(libraries.Torch, "holds", lambda self, x: isinstance(x, module.Tensor))
+    monkeypatch.setattr(libraries.Torch, "on_gpu", lambda self, x: True)
     hold = libraries.Torch.hold
     monkeypatch.setattr(libraries.Torch, "hold", lambda *args: hold(*args)._replace(device=0))
     monkeypatch.setattr(libraries.Torch, "current_stream", lambda self, held: 40)

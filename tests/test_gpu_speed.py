@@ -76,7 +76,7 @@ def test_the_tables_hold_fractions_and_everyones_times_relative_to_ours(run):
     assert "torch takes 2.00 times our time in the geometric mean of 3 cases" in text
     assert "1 x 10 float32: fastsoftmax 9.0, torch 5.0." in text
     assert "rows of 50,257 float32 has 0.67 of the bandwidth of 50,256." in text
-    assert "copying at 4,772 GB/s, reading at 4,772 GB/s (by Triton)." in text
+    assert "copying at 4,772 GB/s, reading (by Triton) at 4,772 GB/s." in text
     assert "Of 7 cases, 6 have the CPU's bits." in text
     assert "Failed: softmax float64 1 x 8, axis -1." in text
     assert "A GPU (compute capability 9.0, 132 multiprocessors, 141 GB), driver 580.1" in text

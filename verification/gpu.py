@@ -151,12 +151,12 @@ def _beside_even(cases: Sequence[Case]) -> Iterator[str]:
             )
 
 
-def _yardsticks(cases: Sequence[Case]) -> Iterator[str]:
+def _yardsticks(run: dict[str, Any]) -> Iterator[str]:
     """The bandwidth of copying and of reading: the median over the cases beside which they ran."""
-    for name, mapped in (("copying", True), ("reading", False)):
+    for name, mapped in (("copying", True), (f"reading (by {run['read_by']})", False)):
         found = [
             case["gigabytes_per_second"] / fraction(case)
-            for case in cases
+            for case in run["cases"]
             if case["mapped"] == mapped
         ]
         if found:
@@ -171,8 +171,7 @@ def provenance(run: dict[str, Any]) -> str:
     return (
         f"Measured {run['date']}: {device['name']} (compute capability {device['capability']}, "
         f"{device['multiprocessors']} multiprocessors, {device['gigabytes']} GB), {driver}"
-        f"CUDA {device['runtime']}; {versions}; {', '.join(_yardsticks(run['cases']))} "
-        f"(by {run['read_by']})."
+        f"CUDA {device['runtime']}; {versions}; {', '.join(_yardsticks(run))}."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llvmlite import ir
 
@@ -10,7 +10,7 @@ from fastsoftmax.arithmetic.formulas import Formula
 from fastsoftmax.arithmetic.lanes import DOUBLE, Value, narrowed, number, select
 from fastsoftmax.arithmetic.normalizer import INFINITY, NAN, Times, times_of
 from fastsoftmax.arithmetic.pairs import counts_on
-from fastsoftmax.cuda.target import STORAGE
+from fastsoftmax.cuda.device import STORAGE, Index
 
 # What every kernel takes: addresses and, in bytes, steps from one place to the next; sizes; and
 # the temperature of all rows, the one number that is no integer.
@@ -64,7 +64,7 @@ class Array(NamedTuple):
     line: Value
     inner: Value
 
-    def at(self, outer: Any, inner: Any, line: Any = 0) -> Value:
+    def at(self, outer: Index, inner: Index, line: Index = 0) -> Value:
         """The address of a number."""
         return self.address + self.outer * outer + self.inner * inner + self.line * line
 
@@ -87,8 +87,8 @@ class Batch(NamedTuple):
     @classmethod
     def of(cls, kind: Kind, values: tuple[Value, ...]) -> Batch:
         """What a kernel's arguments say: see `PARAMETERS`."""
-        arrays = (Array(*values[first : first + 4]) for first in range(0, 16, 4))
-        return cls(kind, *arrays, *values[16:])
+        x, out, mask, temperatures = (Array(*values[i : i + 4]) for i in range(0, 16, 4))
+        return cls(kind, x, out, mask, temperatures, *values[16:])
 
 
 # --- temperatures -------------------------------------------------------------------------------

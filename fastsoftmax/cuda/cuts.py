@@ -8,14 +8,15 @@ in any order, so that nobody waits for anybody.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from fastsoftmax.arithmetic.lanes import INT64, State, Value, Variables, loop, number, smaller, when
 from fastsoftmax.arithmetic.pairs import Sums, added
 from fastsoftmax.cuda.batch import Batch
+from fastsoftmax.cuda.device import VECTOR, Index, device
 from fastsoftmax.cuda.group import Merge, from_slots, to_slot
-from fastsoftmax.cuda.kernels import (
-    KERNELS,
+from fastsoftmax.cuda.places import Along
+from fastsoftmax.cuda.shape import Shape
+from fastsoftmax.cuda.steps import (
     Reread,
     States,
     Steps,
@@ -23,9 +24,6 @@ from fastsoftmax.cuda.kernels import (
     largest_and_nan,
     numbers,
 )
-from fastsoftmax.cuda.places import Along
-from fastsoftmax.cuda.shape import Shape
-from fastsoftmax.cuda.target import device
 
 # Values that are noted of a cut: the largest logits and NaN, then counts and what was seen.
 LARGEST, COUNTS, LINES = 0, 3, 12
@@ -43,7 +41,7 @@ class _Cut:
         place = Along(batch, group_of(shape), self.row, start, stop, shape.exact)
         self.steps = Steps(batch, group_of(shape), Reread(place))
 
-    def _address(self, cut: Any, line: int) -> Value:
+    def _address(self, cut: Index, line: int) -> Value:
         return self.batch.notes + ((self.row * self.batch.cuts + cut) * LINES + line) * 8
 
     def note(self, line: int, state: State) -> None:
@@ -75,7 +73,7 @@ class _Cut:
 
 def cut_length(batch: Batch, shape: Shape) -> Value:
     """Elements in each cut but the last: whole steps of a block."""
-    step = shape.threads * (16 // batch.kind.itemsize)
+    step = shape.threads * (VECTOR // batch.kind.itemsize)
     return (batch.length + (batch.cuts * step - 1)) // (batch.cuts * step) * step
 
 
@@ -84,7 +82,7 @@ def _cuts(batch: Batch, shape: Shape, body: Callable[[_Cut], None]) -> None:
         body(_Cut(batch, shape, item))
 
 
-def _maxima(batch: Batch, shape: Shape) -> None:
+def maxima(batch: Batch, shape: Shape) -> None:
     """Note the largest logits of cuts."""
 
     def body(cut: _Cut) -> None:
@@ -94,7 +92,7 @@ def _maxima(batch: Batch, shape: Shape) -> None:
     _cuts(batch, shape, body)
 
 
-def _counts(batch: Batch, shape: Shape) -> None:
+def counts(batch: Batch, shape: Shape) -> None:
     """Note what cuts count."""
 
     def body(cut: _Cut) -> None:
@@ -104,7 +102,7 @@ def _counts(batch: Batch, shape: Shape) -> None:
     _cuts(batch, shape, body)
 
 
-def _results(batch: Batch, shape: Shape) -> None:
+def results(batch: Batch, shape: Shape) -> None:
     """The results of cuts; where a row has one, the first cut's block writes it."""
 
     def body(cut: _Cut) -> None:
@@ -115,6 +113,3 @@ def _results(batch: Batch, shape: Shape) -> None:
         cut.steps.results(seen, made)
 
     _cuts(batch, shape, body)
-
-
-KERNELS |= {"maxima": _maxima, "counts": _counts, "results": _results}

@@ -56,3 +56,14 @@ def wider(a: str, b: str) -> str:
     if {a, b} == {"float16", "bfloat16"}:
         return "float32"
     return max(a, b, key=SIZES.__getitem__)
+
+
+def numpy_type(name: str) -> np.dtype[Any]:
+    """NumPy's type of a name; bfloat16 is one with ml_dtypes."""
+    if name == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise TypeError("bfloat16 needs ml_dtypes here: pip install ml_dtypes") from None
+        name = ml_dtypes.bfloat16
+    return np.dtype(name)

@@ -22,7 +22,7 @@ from fastsoftmax.arithmetic.lanes import (
     loop,
     when,
 )
-from fastsoftmax.cuda.target import WARP, device
+from fastsoftmax.cuda.device import WARP, device
 
 Merge = Callable[[State, State], State]
 

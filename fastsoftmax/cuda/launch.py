@@ -1,18 +1,17 @@
-"""How the machine code of kernels is made, and started.
+"""How the machine code of kernels is made and started.
 
-Numba writes PTX, the linker of NVIDIA's toolkit makes machine code of it, with a device or without:
-what tests read is what runs.
+Numba writes PTX, and the linker of NVIDIA's toolkit makes machine code of it, with a device or
+without: what tests read is what runs.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
 from cuda import core
 from numba import config, cuda, types
 
@@ -20,11 +19,14 @@ from fastsoftmax.arithmetic.generated import generated
 from fastsoftmax.cuda import plan
 from fastsoftmax.cuda.batch import PARAMETERS, Kind
 from fastsoftmax.cuda.cuts import LINES
+from fastsoftmax.cuda.driver import Unavailable, driver
 from fastsoftmax.cuda.kernels import written
 from fastsoftmax.cuda.shape import Shape
 from fastsoftmax.cuda.target import Threads
 
 _SIGNATURE = types.void(*[types.int64] * (len(PARAMETERS) - 1), types.float64)
+# Threads of a multiprocessor that a kernel leaves room for: 128 registers each.
+_RESIDENT = 512
 
 
 class Code(NamedTuple):
@@ -39,14 +41,29 @@ class Code(NamedTuple):
 @functools.cache
 def code(kind: Kind, shape: Shape, capability: tuple[int, int]) -> Code:
     """The code of a kernel."""
-    body = generated(written(kind, shape), PARAMETERS, Threads())
+    ptx, _ = cuda.compile(
+        _function(generated(written(kind, shape), PARAMETERS, Threads())),
+        _SIGNATURE, device=False, abi="numba", cc=capability, output="ptx",
+        launch_bounds=(shape.threads, max(1, _RESIDENT // shape.threads)),
+    )  # fmt: skip
+    name = re.search(r"\.entry (\w+)", ptx)
+    assert name, "PTX without a kernel"
+    arch = f"sm_{capability[0]}{capability[1]}"
+    options = core.LinkerOptions(arch=arch, fma=False, ptxas_options="-v")
+    linker = core.Linker(core.ObjectCode.from_ptx(ptx.encode()), options=options)
+    machine = bytes(linker.link("cubin").code)
+    return Code(name[1], ptx, machine, linker.get_info_log())
 
-    def kernel(
+
+def _function(body: Any) -> Callable[..., None]:
+    """A kernel as Numba takes it: with the names of its parameters, all of `PARAMETERS`."""
+
+    def fastsoftmax(  # type: ignore[no-untyped-def]
         x, x_outer, x_line, x_inner, out, out_outer, out_line, out_inner,
         mask, mask_outer, mask_line, mask_inner,
         temperatures, temperatures_outer, temperatures_line, temperatures_inner,
         notes, outer, length, inner, cuts, temperature,
-    ):  # fmt: skip
+    ) -> None:  # fmt: skip
         body(
             x, x_outer, x_line, x_inner, out, out_outer, out_line, out_inner,
             mask, mask_outer, mask_line, mask_inner,
@@ -54,18 +71,7 @@ def code(kind: Kind, shape: Shape, capability: tuple[int, int]) -> Code:
             notes, outer, length, inner, cuts, temperature,
         )  # fmt: skip
 
-    ptx, _ = cuda.compile(
-        kernel, _SIGNATURE, device=False, abi="numba", cc=capability, output="ptx",
-        launch_bounds=(shape.threads, max(1, 512 // shape.threads)),
-    )  # fmt: skip
-    found = re.search(r"\.entry (\w+)", ptx)
-    assert found, "PTX without a kernel"
-    options = core.LinkerOptions(
-        arch=f"sm_{capability[0]}{capability[1]}", fma=False, ptxas_options="-v"
-    )
-    linker = core.Linker(core.ObjectCode.from_ptx(ptx.encode()), options=options)
-    machine = linker.link("cubin")
-    return Code(found[1], ptx, bytes(machine.code), linker.get_info_log())
+    return fastsoftmax
 
 
 def noted(cuts: int) -> int:
@@ -73,22 +79,15 @@ def noted(cuts: int) -> int:
     return 8 * LINES * cuts if cuts > 1 else 0
 
 
-# --- devices --------------------------------------------------------------------------------------
-
-
 class _Simulator:
-    """What stands for a device where there is none."""
+    """What stands for a device in Numba's simulator."""
 
     plan = plan.Device(2, (9, 0))
-
-    @contextmanager
-    def memory(self, size: int, stream: int) -> Iterator[int]:
-        held = np.empty(size, np.uint8)
-        yield held.ctypes.data
 
     def launch(
         self, kind: Kind, shape: Shape, blocks: int, arguments: tuple[Any, ...], stream: int
     ) -> None:
+        """Carry out a kernel."""
         from fastsoftmax.cuda import simulated
 
         simulated.launch(kind, shape, blocks, arguments)
@@ -98,29 +97,19 @@ class _Device:
     """A device of this machine."""
 
     def __init__(self, number: int) -> None:
-        self._device = core.Device(number)
-        self._device.set_current()
-        found = self._device.properties
-        self.plan = plan.Device(found.multiprocessor_count, tuple(self._device.compute_capability))
+        device = core.Device(number)
+        major, minor = device.compute_capability
+        if major < 8:
+            raise Unavailable(
+                f"GPU {number} has compute capability {major}.{minor}, and kernels need 8.0 or more"
+            )
+        self.plan = plan.Device(device.properties.multiprocessor_count, (major, minor))
         self._kernels: dict[Any, Any] = {}
-
-    @contextmanager
-    def memory(self, size: int, stream: int) -> Iterator[int]:
-        """Memory of the device for what a stream does meanwhile."""
-        if not size:
-            yield 0
-            return
-        on = core.Stream.from_handle(stream)
-        buffer = self._device.allocate(size, stream=on)
-        try:
-            yield int(buffer.handle)
-        finally:
-            buffer.close(on)
 
     def launch(
         self, kind: Kind, shape: Shape, blocks: int, arguments: tuple[Any, ...], stream: int
     ) -> None:
-        """Start a kernel."""
+        """Start a kernel: so many blocks, or clusters."""
         found = self._kernels.get((kind, shape, blocks))
         if found is None:
             made = code(kind, shape, self.plan.capability)
@@ -132,13 +121,23 @@ class _Device:
 
 
 _device = functools.cache(_Device)
+_SIMULATOR = _Simulator()
 
 
 def current() -> Any:
-    """The device that calls go to: the current one of this thread."""
-    if config.ENABLE_CUDASIM:
-        return _SIMULATOR
-    return _device(core.Device().device_id)
+    """The device that calls go to: this thread's current one."""
+    number = driver().current_device()
+    return _SIMULATOR if config.ENABLE_CUDASIM else _device(number)
 
 
-_SIMULATOR = _Simulator()
+@contextmanager
+def notes(size: int, stream: int) -> Iterator[int]:
+    """Memory while a call's kernels run, taken and given back in the order of the stream."""
+    if not size:
+        yield 0
+        return
+    memory = driver().allocate(size, stream)
+    try:
+        yield memory
+    finally:
+        driver().free(memory, stream)

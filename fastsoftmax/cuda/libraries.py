@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax.cuda.driver import LEGACY, driver
-from fastsoftmax.cuda.view import Shape, View
+from fastsoftmax.cuda.elements import numpy_type
+from fastsoftmax.cuda.view import Shape, View, contiguous
 from fastsoftmax.loaded import is_a, torch_type, type_name
 
 # DLPack's numbers for memory of CUDA's devices: their own, and what they share with the host.
@@ -47,7 +48,11 @@ class Exporter:
     converts = False
 
     def holds(self, x: Any) -> bool:
-        """Whether this is one of the library's arrays in a GPU's memory."""
+        """Whether this is one of the library's arrays, wherever it lives."""
+        return True
+
+    def on_gpu(self, x: Any) -> bool:
+        """Whether one of the library's arrays is in a GPU's memory."""
         if hasattr(x, "__cuda_array_interface__"):
             return True
         ask = getattr(x, "__dlpack_device__", None)
@@ -131,7 +136,7 @@ class Standard(Exporter):
 
     def holds(self, x: Any) -> bool:
         """As `Exporter.holds`."""
-        return hasattr(x, "__array_namespace__") and super().holds(x)
+        return hasattr(x, "__array_namespace__")
 
     def _namespace(self, x: Any) -> Any:
         return x.__array_namespace__()
@@ -172,6 +177,10 @@ class CuPy(Standard):
     def holds(self, x: Any) -> bool:
         """As `Exporter.holds`."""
         return is_a(x, "cupy", "ndarray")
+
+    def on_gpu(self, x: Any) -> bool:
+        """As `Exporter.on_gpu`."""
+        return True
 
     def hold(self, name: str, x: Any, stream: int | None) -> Held:
         """As `Exporter.hold`."""
@@ -228,7 +237,11 @@ class Torch(Exporter):
 
     def holds(self, x: Any) -> bool:
         """As `Exporter.holds`."""
-        return is_a(x, "torch", "Tensor") and x.is_cuda
+        return is_a(x, "torch", "Tensor")
+
+    def on_gpu(self, x: Any) -> bool:
+        """As `Exporter.on_gpu`."""
+        return bool(x.is_cuda)
 
     def hold(self, name: str, x: Any, stream: int | None) -> Held:
         """As `Exporter.hold`."""
@@ -294,6 +307,10 @@ class Numba(Exporter):
         """As `Exporter.holds`."""
         return is_a(x, "numba.cuda.cudadrv.devicearray", "DeviceNDArrayBase", "FakeCUDAArray")
 
+    def on_gpu(self, x: Any) -> bool:
+        """As `Exporter.on_gpu`."""
+        return True
+
     def hold(self, name: str, x: Any, stream: int | None) -> Held:
         """As `Exporter.hold`."""
         if not hasattr(x, "__cuda_array_interface__"):  # simulated
@@ -316,16 +333,15 @@ class Jax(Exporter):
 
     def holds(self, x: Any) -> bool:
         """As `Exporter.holds`."""
-        return is_a(x, "jax", "Array") and super().holds(x)
+        return is_a(x, "jax", "Array")
 
     def hold(self, name: str, x: Any, stream: int | None) -> Held:
         """As `Exporter.hold`: only by DLPack does JAX say when values are ready."""
         return self._by_dlpack(name, x, stream or LEGACY)._replace(read_only=True)
 
 
-_TORCH = Torch()
 # The first that holds an array has it.
-LIBRARIES: tuple[Exporter, ...] = (_TORCH, CuPy(), Numba(), Jax(), Standard(), Exporter())
+LIBRARIES: tuple[Exporter, ...] = (Torch(), CuPy(), Numba(), Jax(), Standard(), Exporter())
 
 _HOST = (np.ndarray, np.generic, float, int, list, tuple)
 
@@ -334,9 +350,8 @@ def library_of(x: Any) -> Exporter | None:
     """The library of an array in a GPU's memory; None for what is on the host."""
     if x is None or isinstance(x, _HOST):
         return None
-    if is_a(x, "torch", "Tensor"):  # others' questions would be errors for some of these
-        return _TORCH if _TORCH.holds(x) else None
-    return next((library for library in LIBRARIES if library.holds(x)), None)
+    library = next(each for each in LIBRARIES if each.holds(x))
+    return library if library.on_gpu(x) else None
 
 
 def stream_handle(stream: Any) -> int:
@@ -352,31 +367,10 @@ def stream_handle(stream: Any) -> int:
     raise TypeError(f"stream must be a CUDA stream or its handle, got {stream!r}")
 
 
-def numpy_type(name: str) -> np.dtype[Any]:
-    """NumPy's type of a name; bfloat16 is one with ml_dtypes."""
-    if name == "bfloat16":
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise TypeError("bfloat16 needs ml_dtypes here: pip install ml_dtypes") from None
-        name = ml_dtypes.bfloat16
-    return np.dtype(name)
-
-
 def _name_of(x: Any, exported: np.dtype[Any]) -> str:
     """The name of an array's type; bfloat16 is exported as bytes."""
     own = getattr(x, "dtype", None)
     return own.name if isinstance(own, np.dtype) else exported.name
-
-
-@functools.lru_cache(maxsize=1024)
-def contiguous(shape: Shape, itemsize: int) -> Shape:
-    """The strides of an array in C order."""
-    strides = []
-    for size in reversed(shape):
-        strides.append(itemsize)
-        itemsize *= max(size, 1)
-    return tuple(reversed(strides))
 
 
 _torch_type = functools.cache(torch_type)

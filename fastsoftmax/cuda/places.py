@@ -7,7 +7,6 @@ logits: of one row, or of as many rows one each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from fastsoftmax.arithmetic.lanes import (
     DOUBLE,
@@ -21,8 +20,8 @@ from fastsoftmax.arithmetic.lanes import (
 )
 from fastsoftmax.arithmetic.normalizer import INFINITY
 from fastsoftmax.cuda.batch import Array, Batch
+from fastsoftmax.cuda.device import VECTOR, WARP, Index, device
 from fastsoftmax.cuda.group import Group
-from fastsoftmax.cuda.target import WARP, device
 
 _X, _OUT, _MASK = range(3)
 
@@ -38,18 +37,18 @@ class Place:
     rows = 1  # rows that they are of
     exact = True
 
-    def __init__(self, batch: Batch, group: Group, start: Any, stop: Any) -> None:
+    def __init__(self, batch: Batch, group: Group, start: Index, stop: Value) -> None:
         self.batch, self.group, self.start, self.stop = batch, group, start, stop
-        self.outer: Any = 0
-        self.inner: Any = 0
+        self.outer: Index = 0
+        self.inner: Index = 0
         self.inside: Value  # whether there is a row for this thread
-        self.first: Any
+        self.first: Value
         self.step: int
 
     @property
     def pieces(self) -> Value:
         """How many pieces a thread has; some may be outside."""
-        return (self.stop - self.start + (self.step - 1)) // self.step
+        return (self.step - 1 + self.stop - self.start) // self.step
 
     def begin(self) -> None:
         """Compute again, for the step that begins, what addresses are made of.
@@ -63,15 +62,15 @@ class Place:
             array.at(self.outer, self.inner, first) for array in (batch.x, batch.out, batch.mask)
         ]
 
-    def has(self, k: Any, i: int) -> Value:
+    def has(self, k: Index, i: int) -> Value:
         """Whether there is such a logit."""
         return self._left > k * self.step + i
 
-    def whole(self, k: Any) -> Value:
+    def whole(self, k: Index) -> Value:
         """Whether a piece is inside with all its logits."""
         return self.has(k, 0)
 
-    def _address(self, which: int, k: Any, i: int) -> Value:
+    def _address(self, which: int, k: Index, i: int) -> Value:
         """Of a logit in x (0), out (1) or mask (2)."""
         batch = self.batch
         array = (batch.x, batch.out, batch.mask)[which]
@@ -79,7 +78,7 @@ class Place:
 
     # --- logits and results --------------------------------------------------------------------
 
-    def read(self, k: Any) -> list[Value]:
+    def read(self, k: Index) -> list[Value]:
         """The logits of a piece; -inf for what is absent: outside, or masked."""
         batch, whole = self.batch, self.whole(k)
         none = number(-INFINITY, batch.kind.element)
@@ -97,7 +96,7 @@ class Place:
             return values
         return [select(self._counts(k, i), value, none) for i, value in enumerate(values)]
 
-    def write(self, k: Any, values: list[Value]) -> None:
+    def write(self, k: Index, values: list[Value]) -> None:
         """The results of a piece; where logits are masked, what the formula says."""
         batch = self.batch
         if batch.kind.masked:
@@ -114,7 +113,7 @@ class Place:
         """Whether results lie as the logits do, so that pieces of both begin where vectors do."""
         raise NotImplementedError
 
-    def _counts(self, k: Any, i: int) -> Value:
+    def _counts(self, k: Index, i: int) -> Value:
         mask = Variables(number(0, INT8))
         for _ in when(self.has(k, i)):
             mask.set(*device().load(self._address(_MASK, k, i), "bool"))
@@ -143,10 +142,10 @@ class Along(Place):
     """A row whose elements lie side by side. Neighbours of a group read neighbouring vectors."""
 
     def __init__(
-        self, batch: Batch, group: Group, row: Value, start: Any, stop: Any, exact: bool
+        self, batch: Batch, group: Group, row: Value, start: Index, stop: Value, exact: bool
     ) -> None:
         super().__init__(batch, group, start, stop)
-        self.items, self.exact = 16 // batch.kind.itemsize, exact
+        self.items, self.exact = VECTOR // batch.kind.itemsize, exact
         self.inside = row < batch.outer
         self.outer = select(self.inside, row, 0)
         self.step = group.size * group.clusters * self.items
@@ -159,11 +158,11 @@ class Along(Place):
     def _offset(self, array: Array) -> Value:
         """How many elements before the row's first one the vector begins that it lies in."""
         address = array.at(self.outer, 0, self.start)
-        return address % 16 // self.batch.kind.itemsize
+        return address % VECTOR // self.batch.kind.itemsize
 
     def alike(self) -> Value:
         """Whether results lie as the logits do."""
-        out, x = (array.at(self.outer, 0) % 16 for array in (self.batch.out, self.batch.x))
+        out, x = (array.at(self.outer, 0) % VECTOR for array in (self.batch.out, self.batch.x))
         return out == x
 
     def begin(self) -> None:
@@ -172,18 +171,18 @@ class Along(Place):
         if not self.exact:
             self._before = device().again(self._from - self.first)
 
-    def has(self, k: Any, i: int) -> Value:
+    def has(self, k: Index, i: int) -> Value:
         """Whether there is such a logit."""
         inside = super().has(k, i)
         if self.exact or (isinstance(k, int) and k > 0):
             return inside
         return inside & (self._before <= k * self.step + i)
 
-    def whole(self, k: Any) -> Value:
+    def whole(self, k: Index) -> Value:
         """Whether a piece is inside with all its logits."""
         return self.has(k, 0) if self.exact else self.has(k, 0) & self.has(k, self.items - 1)
 
-    def _address(self, which: int, k: Any, i: int) -> Value:
+    def _address(self, which: int, k: Index, i: int) -> Value:
         if which == _MASK:
             return self._bases[which] + self.batch.mask.line * (k * self.step + i)
         return self._bases[which] + (k * self.step + i) * self.batch.kind.itemsize
@@ -231,7 +230,7 @@ class Tile(Place):
             (batch.outer - self._before) * batch.length,
         )
 
-    def read(self, k: Any) -> list[Value]:
+    def read(self, k: Index) -> list[Value]:
         """A logit, from the tile."""
         value, here = Variables(number(-INFINITY, self.batch.kind.element)), self.has(k, 0)
         if self.batch.kind.masked:
@@ -240,7 +239,7 @@ class Tile(Place):
             value.set(self._memory.load(self._spot(k)))
         return value.get()
 
-    def write(self, k: Any, values: list[Value]) -> None:
+    def write(self, k: Index, values: list[Value]) -> None:
         """A result, or what results are made of, to the place of its logit."""
         if self.batch.kind.masked:
             absent = self.batch.kind.formula.absent
@@ -248,7 +247,7 @@ class Tile(Place):
         for _ in when(self.has(k, 0)):
             self._memory.store(self._spot(k), values[0])
 
-    def _spot(self, k: Any) -> Value:
+    def _spot(self, k: Index) -> Value:
         return self._start + k * self.step
 
     def fill(self) -> None:
@@ -273,7 +272,7 @@ class Tile(Place):
 
     def _copy(self, array: Array, move: Callable[[Value, Value, int], None]) -> None:
         """Have each vector of the tile moved, and what is left by single elements."""
-        width, threads = 16 // self.batch.kind.itemsize, self.group.threads
+        width, threads = VECTOR // self.batch.kind.itemsize, self.group.threads
         base = array.at(self._before, 0)
         whole = self._elements // width * width
         for at in loop(device().thread() * width, whole, threads * width):

@@ -7,14 +7,12 @@ from typing import NamedTuple
 
 from fastsoftmax.arithmetic.formulas import Formula
 from fastsoftmax.cuda.batch import Kind
+from fastsoftmax.cuda.device import VECTOR, WARP
 from fastsoftmax.cuda.shape import Shape
-from fastsoftmax.cuda.target import WARP
 from fastsoftmax.cuda.view import View
 
 # The longest rows that float32 counts on two grids, on the CPU, too.
 BLOCK = 4096
-# Bytes that a thread reads or writes at once.
-VECTOR = 16
 # Threads of a block, where rows need no more of them.
 THREADS = 128
 # The longest rows of which a block makes tiles, where vectors do not fit them.
@@ -85,7 +83,7 @@ def shapes(itemsize: int, roomy: bool, layout: Layout, device: Device) -> tuple[
     if not layout.exact and layout.packed and layout.length <= SHORT:
         # so many threads a row that each has 16 logits, or a few less
         return [Shape("short_rows", THREADS, _power(-(-layout.length // 16)))], 1
-    width, exact = 16 // itemsize, layout.exact
+    width, exact = VECTOR // itemsize, layout.exact
     vectors = -(-layout.length // width) + (not exact)
     few, many = most.warp // width, most.block // width
     if vectors <= 32 * few:
@@ -116,10 +114,6 @@ def _columns(most: Held, layout: Layout) -> Shape:
 
 
 # --- calls ----------------------------------------------------------------------------------------
-
-
-class Unavailable(RuntimeError):
-    """There is no device for a call, or what runs code on it is missing."""
 
 
 class Work(NamedTuple):
@@ -203,14 +197,9 @@ def compute(
     """
     if x.size == 0:
         return
-    try:
-        from fastsoftmax.cuda import launch
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("cuda", "numba_cuda"):
-            raise
-        raise Unavailable(
-            "computing on a GPU needs numba-cuda: pip install 'fastsoftmax[cuda13]', or [cuda12]"
-        ) from None
+    # Here, as this wants numba-cuda; who gave a device's arrays has asked for that.
+    from fastsoftmax.cuda import launch
+
     which, each = None, None
     if isinstance(temperature, View):
         which, each = "each", temperature
@@ -226,7 +215,7 @@ def compute(
     places = [0 if view is None else view.pointer for view in given]
     flat = [n for place, step in zip(places, todo.steps, strict=True) for n in (place, *step)]
     number = temperature if which == "one" else 1.0
-    with device.memory(launch.noted(todo.cuts) * todo.sizes[0], stream) as notes:
+    with launch.notes(launch.noted(todo.cuts) * todo.sizes[0], stream) as notes:
         for shape, blocks in todo.launches:
             arguments = *flat, notes, *todo.sizes, todo.cuts, number
             device.launch(kind, shape, blocks, arguments, stream)

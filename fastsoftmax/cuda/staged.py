@@ -19,8 +19,7 @@ import numpy as np
 from fastsoftmax.arithmetic.formulas import Formula
 from fastsoftmax.cuda import plan
 from fastsoftmax.cuda.driver import Driver, Simulated, driver
-from fastsoftmax.cuda.libraries import contiguous
-from fastsoftmax.cuda.view import View
+from fastsoftmax.cuda.view import View, contiguous
 
 Array = np.ndarray[Any, Any]
 Index = tuple[slice, ...]

@@ -1,23 +1,18 @@
-"""What a thread of a GPU has: its place, others to exchange values with, and memory.
-
-Two targets have these methods: `Threads`, whose code Numba compiles, and the one of simulated.py,
-which carries it out. Kernels ask `device()` for the one that they are being written for.
-"""
+"""The code of a GPU's threads, which Numba compiles: LLVM's, as NVVM takes it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 
 from fastsoftmax.arithmetic import generated
-from fastsoftmax.arithmetic.generated import Target, builder
+from fastsoftmax.arithmetic.generated import builder
 from fastsoftmax.arithmetic.lanes import (
     DOUBLE,
     FLOAT,
     HALF,
-    INT8,
     INT16,
     INT32,
     INT64,
@@ -28,31 +23,9 @@ from fastsoftmax.arithmetic.lanes import (
     number,
     when,
 )
+from fastsoftmax.cuda.device import STORAGE, WARP, Device, Shared, Tables
 
-WARP = 32
 _GLOBAL, _SHARED, _CONSTANT = 1, 3, 4  # address spaces
-
-
-class Storage(NamedTuple):
-    """How numbers of a type lie in memory, and as what they are computed."""
-
-    itemsize: int
-    element: ir.Type
-
-
-STORAGE = {
-    "float64": Storage(8, DOUBLE),
-    "float32": Storage(4, FLOAT),
-    "float16": Storage(2, FLOAT),
-    "bfloat16": Storage(2, FLOAT),
-    "int64": Storage(8, INT64),
-    "bool": Storage(1, INT8),
-}
-
-
-def device() -> Any:
-    """What the kernel is being written for."""
-    return generated.target()
 
 
 class _Instructions:
@@ -73,8 +46,8 @@ class _Instructions:
         return self._builder.fsub(ir.Constant(value.type, -0.0), value)  # NVVM knows no fneg
 
 
-class Threads(Target):
-    """Code for a GPU's threads, of compute capability 8.0 and later."""
+class Threads(Device):
+    """Writes what a thread does."""
 
     @property
     def intrinsic(self) -> Callable[..., Any]:  # type: ignore[override]
@@ -94,8 +67,7 @@ class Threads(Target):
         """Instructions have room for constants."""
         return [ir.Constant(element, n) for n in numbers]
 
-    def prepare(self, tables: tuple[tuple[float, ...], ...], element: ir.Type) -> None:
-        """Have tables of eight where all threads of a block can look numbers up."""
+    def prepare(self, tables: Tables, element: ir.Type) -> None:
         kind, count = ir.VectorType(element, len(tables)), len(tables[0])
         entries = [ir.Constant(kind, list(entry)) for entry in zip(*tables, strict=True)]
         source = self._memory("fastsoftmax.steps.constant", ir.ArrayType(kind, count), _CONSTANT)
@@ -107,7 +79,7 @@ class Threads(Target):
             b.store(b.load(b.gep(source, place)), b.gep(self._steps(kind), place))
         self.barrier()
 
-    def lookup(self, index: Value, tables: tuple[tuple[float, ...], ...]) -> list[Value]:
+    def lookup(self, index: Value, tables: Tables) -> list[Value]:
         """One access to shared memory for all tables; eight entries lie in as many banks."""
         b, kind = builder(), ir.VectorType(REAL[index.element], len(tables))
         found = b.load(b.gep(self._steps(kind), [INT32(0), b.trunc((index & 7).ir, INT32)]))
@@ -117,25 +89,20 @@ class Threads(Target):
         return self._memory("fastsoftmax.steps", ir.ArrayType(kind, 8), _SHARED)
 
     def again(self, x: Value) -> Value:
-        """An integer, of which the compiler does not know that it is the same."""
         return Value(_assembled("mov.u64 $0, $1;", "=l,l", INT64, x.ir))
 
     # --- threads ----------------------------------------------------------------------------
 
     def thread(self) -> Value:
-        """This thread's number in its block."""
         return self._special("tid.x")
 
     def block(self) -> Value:
-        """Its block's number."""
         return self._special("ctaid.x")
 
     def blocks(self) -> Value:
-        """How many blocks there are."""
         return self._special("nctaid.x")
 
     def rank(self) -> Value:
-        """Its block's number in the cluster."""
         value = _assembled("mov.u32 $0, %cluster_ctarank;", "=r", INT32)
         return Value(builder().zext(value, INT64))
 
@@ -144,16 +111,13 @@ class Threads(Target):
         return Value(builder().zext(value, INT64))
 
     def barrier(self) -> None:
-        """Wait for all threads of the block."""
         self.call("llvm.nvvm.barrier0", ir.VoidType(), [])
 
     def cluster_barrier(self) -> None:
-        """Wait for all threads of the cluster."""
         for text in ("barrier.cluster.arrive.aligned;", "barrier.cluster.wait.aligned;"):
             _assembled(text, "~{memory}", ir.VoidType())
 
     def exchanged(self, x: Value, distance: int) -> Value:
-        """The value of the warp's thread whose number differs in this one bit."""
         b = builder()
         if x.element in (FLOAT, DOUBLE):
             return from_bits(self.exchanged(bits_of(x), distance))
@@ -170,20 +134,17 @@ class Threads(Target):
     # --- memory -----------------------------------------------------------------------------
 
     def load(self, address: Value, storage: str, count: int = 1) -> list[Value]:
-        """Numbers side by side in global memory, aligned as a whole."""
         itemsize, element = STORAGE[storage]
         if itemsize == 2:
             return [_widened(bits, storage) for bits in _halves(address, count)]
         return [Value(part) for part in _read(address, element, count)]
 
     def store(self, address: Value, storage: str, values: list[Value]) -> None:
-        """Numbers to places side by side in global memory, aligned as a whole."""
         parts = [value.ir for value in values]
         _write(address, _packed(parts, storage) if STORAGE[storage].itemsize == 2 else parts)
 
     def shared(self, name: str, element: ir.Type, count: int) -> Shared:
-        """Memory that a block's threads share; the same at each call with the same name."""
-        return Shared(self._memory(f"fastsoftmax.{name}", ir.ArrayType(element, count), _SHARED))
+        return _Shared(self._memory(f"fastsoftmax.{name}", ir.ArrayType(element, count), _SHARED))
 
     def _memory(self, name: str, kind: ir.Type, space: int) -> ir.GlobalVariable:
         module = builder().module
@@ -195,9 +156,7 @@ class Threads(Target):
         return memory
 
 
-class Shared:
-    """Memory that threads share: an array."""
-
+class _Shared(Shared):
     def __init__(self, memory: ir.GlobalVariable) -> None:
         self._memory = memory
 
@@ -205,15 +164,12 @@ class Shared:
         return builder().gep(self._memory, [INT64(0), number(index, INT64).ir])
 
     def load(self, index: Any) -> Value:
-        """One of its numbers."""
         return Value(builder().load(self._place(index)))
 
     def store(self, index: Any, value: Value) -> None:
-        """Write one of them."""
         builder().store(value.ir, self._place(index))
 
     def of(self, rank: Value, index: Any) -> Value:
-        """One of the numbers of another block of the cluster."""
         b, element = builder(), self._memory.value_type.element
         wide = {FLOAT: INT32, DOUBLE: INT64}.get(element, element)
         text = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -103,3 +104,13 @@ class View(NamedTuple):
                 step *= size
             at = taken
         return self._replace(shape=shape, strides=tuple(strides))
+
+
+@functools.lru_cache(maxsize=1024)
+def contiguous(shape: Shape, itemsize: int) -> Shape:
+    """The strides of an array in C order."""
+    strides = []
+    for size in reversed(shape):
+        strides.append(itemsize)
+        itemsize *= max(size, 1)
+    return tuple(reversed(strides))

@@ -1,0 +1,286 @@
+"""Every CUDA kernel in Numba's simulator: the bits of the CPU's results.
+
+test_cuda.py runs this in a process of its own, as Numba simulates in all of a process or nowhere.
+"""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from numba import config
+
+import fastsoftmax
+from fastsoftmax.arithmetic.formulas import FORMULAS
+from fastsoftmax.cuda import plan, simulated
+from fastsoftmax.cuda.batch import Kind
+from fastsoftmax.cuda.shape import Shape
+from fastsoftmax.cuda.view import View
+
+assert config.ENABLE_CUDASIM, "run by test_cuda.py"
+
+TYPES = {
+    "float32": np.float32, "float64": np.float64, "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+}  # fmt: skip
+BYTES = {name: np.dtype(dtype).itemsize for name, dtype in TYPES.items()}
+INF, NAN = np.inf, np.nan
+
+
+def view(array):
+    dtype = "bool" if array.dtype == bool else array.dtype.name
+    return View(array.ctypes.data, dtype, array.shape, array.strides, array.itemsize)
+
+
+def aligned(array, offset=0):
+    """A copy whose first element lies so many elements behind an address that 16 divides."""
+    memory = np.empty(array.nbytes + 32 + offset * array.itemsize, np.uint8)
+    start = -memory.ctypes.data % 16 + offset * array.itemsize
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def logits(name, shape, seed=0):
+    """Rows of all kinds: ordinary ones, wide and far ones, and all that is not ordinary."""
+    random = np.random.default_rng([seed, *shape])
+    with np.errstate(over="ignore"):
+        x = (random.standard_normal(shape) * random.choice([0.01, 1, 10, 60], shape[0])[:, None]
+             if len(shape) == 2 else random.standard_normal(shape) * 10)  # fmt: skip
+        x = x.astype(TYPES[name])
+        special = [
+            [NAN], [INF], [-INF], [INF, NAN], [INF, INF], [0.0, -0.0], [3e38], [-3e38, -1e38],
+            [40.0, 0.0], [1e-40, 1e-45], [700.0, -700.0], [60000.0, -60000.0], [-INF, NAN],
+        ]  # fmt: skip
+        rows = np.moveaxis(x, 1, -1).reshape(-1, shape[1])
+        for k, values in enumerate(special):
+            row = rows[(7 * k + 1) % len(rows)] if len(rows) > len(special) else None
+            if row is None:
+                continue
+            if k % 3 == 2 or values == [-INF]:
+                row[:] = -INF
+            row[random.permutation(len(row))[: len(values)]] = np.array(values[: len(row)]).astype(
+                x.dtype
+            )
+        rest = np.moveaxis(rows.reshape(np.moveaxis(x, 1, -1).shape), -1, 1)
+    return np.ascontiguousarray(rest)
+
+
+def same(a, b):
+    """Bits, of what is not NaN."""
+    bits = f"u{a.itemsize}"
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    return (a.view(bits) == b.view(bits)) | ((a != a) & (b != b))
+
+
+def expected(formula, x, temperature, mask):
+    function = getattr(fastsoftmax, formula.name)
+    options = {} if temperature is None else {"temperature": temperature}
+    return function(x, axis=1, where=mask, **options)
+
+
+def assert_same(formula, out, x, temperature=None, mask=None):
+    want = expected(formula, x, temperature, mask)
+    equal = same(out, want)
+    where = np.argwhere(~equal)[:3].tolist()
+    assert equal.all(), (where, out[~equal][:3], want[~equal][:3])
+
+
+def outcome(formula, x):
+    """An array for results, full of what no result is, with a guard on either side."""
+    shape = x.shape if formula.mapped else (x.shape[0], *x.shape[2:])
+    return np.full(shape, 77, x.dtype)
+
+
+@pytest.fixture(params=FORMULAS, ids=lambda formula: formula.name)
+def formula(request):
+    return request.param
+
+
+@pytest.fixture(params=TYPES)
+def dtype(request):
+    return request.param
+
+
+def run(formula, x, out, temperature=None, mask=None):
+    """As a call does."""
+    each = isinstance(temperature, np.ndarray)
+    plan.compute(
+        formula, view(x), view(out), view(temperature) if each else temperature,
+        None if mask is None else view(mask), 0,
+    )  # fmt: skip
+
+
+# --- every kernel, around every boundary -----------------------------------------------------
+
+
+def kernels(width, exact):
+    """Small ones of every kind, and lengths around what they hold or take."""
+    edge = 0 if exact else 1
+    for size, pieces in ((1, 1), (2, 2), (8, 3), (32, 1)):
+        held = size * pieces * width
+        for length in (width, held) if exact else (1, held - width + 1):
+            yield Shape("rows", 128, size, pieces, exact=exact), max(1, length)
+    yield Shape("rows", 64, 64, 2, exact=exact), 64 * width + edge
+    yield Shape("rows", 64, 64, 1, clusters=2, exact=exact), 100 * width + edge
+    yield Shape("long_rows", 64, 64, exact=exact), width + edge
+    yield Shape("long_rows", 64, 64, exact=exact), 130 * width + edge
+    if not exact:
+        yield Shape("long_rows", 64, 64, exact=exact), 64 * width - 1
+        for size in (1, 4):
+            for length in (1, 3 * size + 1):
+                yield Shape("short_rows", 128, size), length
+
+
+def launch(kind, shape, x, out, cuts=1, **more):
+    """One kernel, of a layout that it takes."""
+    device = plan.Device(1, (9, 0))
+    offsets = view(x).pointer % 16, view(out).pointer % 16
+    strides = x.strides, out.strides, *(more.get(n, np.empty(())).strides for n in ("mask", "each"))
+    todo = plan.work(kind, x.shape, strides, offsets, device)
+    places = [a.ctypes.data for a in (x, out)]
+    places += [more[n].ctypes.data if n in more else 0 for n in ("mask", "each")]
+    flat = [n for place, step in zip(places, todo.steps, strict=True) for n in (place, *step)]
+    notes = more.get("notes")
+    arguments = (
+        *flat, 0 if notes is None else notes.ctypes.data, *todo.sizes, cuts, more.get("number", 1.0)
+    )  # fmt: skip
+    simulated.launch(kind, shape, more.get("blocks", 2), arguments)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_rows_around_what_kernels_hold(formula, dtype, exact):
+    width = 16 // BYTES[dtype]
+    for shape, length in kernels(width, exact):
+        rows = 33 if length < 100 else 3
+        x = aligned(logits(dtype, (rows, length)))
+        out = aligned(outcome(formula, x))
+        launch(Kind(formula, dtype), shape, x, out)
+        assert_same(formula, out, x)
+
+
+@pytest.mark.parametrize("offset", [1, 3])
+@pytest.mark.parametrize("apart", [0, 2])
+def test_rows_that_begin_anywhere(formula, dtype, offset, apart):
+    shape = Shape("rows", 32, 8, 3, exact=False)
+    x = aligned(logits(dtype, (20, 40)), offset)
+    out = aligned(outcome(formula, x), offset + apart)
+    launch(Kind(formula, dtype), shape, x, out)
+    assert_same(formula, out, x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "length"),
+    [
+        (Shape("columns", 32, 1, 5), 5),
+        (Shape("columns", 32, 1, 3, 2), 3),
+        (Shape("columns", 64, 2, 4, 2), 7),
+        (Shape("columns", 128, 4, 3), 12),
+        (Shape("columns_long", 64, 2), 1),
+        (Shape("columns_long", 128, 4), 50),
+    ],
+)
+@pytest.mark.parametrize("inner", [1, 34, 70])
+def test_columns_around_what_kernels_hold(formula, dtype, shape, length, inner):
+    x = aligned(logits(dtype, (2, length, inner)))
+    out = aligned(outcome(formula, x))
+    if inner % shape.items:
+        return
+    launch(Kind(formula, dtype), shape, x, out)
+    assert_same(formula, out, x)
+
+
+def test_rows_that_blocks_share(formula, dtype):
+    width = 16 // BYTES[dtype]
+    for length, cuts in ((64 * width, 2), (130 * width + 1, 3)):
+        x = aligned(logits(dtype, (14, length)))
+        out = aligned(outcome(formula, x))
+        notes = np.zeros(14 * cuts * 12, np.int64)
+        for name in ("maxima", "counts", "results"):
+            shape = Shape(name, 64, 64, exact=length % width == 0)
+            launch(Kind(formula, dtype), shape, x, out, cuts=cuts, notes=notes)
+        assert_same(formula, out, x)
+
+
+# --- as calls do ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3, 5000), (2, 4097), (17, 33), (1, 1), (40, 17, 3), (2, 70, 5)])
+def test_calls(formula, dtype, shape):
+    x = aligned(logits(dtype, shape))
+    out = aligned(outcome(formula, x))
+    run(formula, x, out)
+    assert_same(formula, out, x)
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (30, 37), (5, 700), (2, 5000), (20, 30, 4)])
+def test_masks(formula, dtype, shape):
+    x = aligned(logits(dtype, shape))
+    mask = np.random.default_rng(3).random(shape) < 0.7
+    mask[::7] = False
+    out = aligned(outcome(formula, x))
+    run(formula, x, out, mask=mask)
+    assert_same(formula, out, x, mask=mask)
+
+
+TEMPERATURES = [0.5, 3.0, 0.0, INF, 1e-310, 2.0**-300, 2.0**-1001, 2.0**950, 1e-30, 1e30, 1.0]
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("shape", [(30, 40), (5, 37)])
+def test_temperatures(formula, dtype, temperature, shape):
+    if not formula.tempered:
+        return
+    x = aligned(logits(dtype, shape))
+    out = aligned(outcome(formula, x))
+    run(formula, x, out, temperature)
+    assert_same(formula, out, x, temperature)
+
+
+@pytest.mark.parametrize("shape", [(33, 40), (33, 1030), (3, 11, 9), (3, 5000)])
+def test_a_temperature_for_each_row(formula, dtype, shape):
+    if not formula.tempered:
+        return
+    x = aligned(logits(dtype, shape))
+    out = aligned(outcome(formula, x))
+    rows = (shape[0], *shape[2:])
+    each = np.resize(np.array(TEMPERATURES), rows)
+    run(formula, x, out, each)
+    assert_same(formula, out, x, np.expand_dims(each, 1))
+
+
+def test_no_temperature_that_is_none(formula):
+    if not formula.tempered:
+        return
+    x = aligned(logits("float32", (4, 8), 1))
+    out = aligned(outcome(formula, x))
+    run(formula, x, out, np.array([1.0, -1.0, NAN, 2.0]))
+    assert np.isnan(out[1:3]).all()
+    assert_same(formula, out[[0, 3]], x[[0, 3]], np.array([[1.0], [2.0]]))
+
+
+def test_strides_of_any_kind(formula, dtype):
+    base = aligned(logits(dtype, (24, 60)))
+    for x in (base[:, ::2], base[::3, 1:38], base[::-1], base[:, ::-1], base.T, base[:, 5:6]):
+        out = outcome(formula, x)
+        run(formula, x, out)
+        assert_same(formula, out, np.ascontiguousarray(x))
+
+
+def test_results_in_place_of_the_logits(dtype):
+    softmax = FORMULAS[0]
+    for shape in ((33, 40), (33, 37), (2, 5000), (4, 30, 8)):
+        x = aligned(logits(dtype, shape))
+        given = x.copy()
+        run(softmax, x, x)
+        assert_same(softmax, x, given)
+
+
+def test_nothing_else_is_written(formula, dtype):
+    for shape in ((5, 37), (5, 40), (3, 11, 7)):
+        x = logits(dtype, shape)
+        out = outcome(formula, x)
+        memory = np.full(out.size + 64, 55, x.dtype)
+        place = memory[32 : 32 + out.size].reshape(out.shape)
+        run(formula, x, place)
+        assert_same(formula, place, x)
+        assert (memory[:32] == 55).all()
+        assert (memory[-32:] == 55).all()
