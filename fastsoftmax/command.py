@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import decimal
 import functools
-import importlib.resources
 import math
 import os
 import platform
@@ -24,8 +22,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from fastsoftmax import __version__, checks, files, functions
+from fastsoftmax import __version__, checks, digits, files, functions
 from fastsoftmax.cpu import plan, threads
+from fastsoftmax.cuda import inventory
+from fastsoftmax.cuda.driver import driver
 
 Array = np.ndarray[Any, Any]
 
@@ -132,10 +132,11 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--function", choices=list(_FUNCTIONS), default="softmax")
     score.add_argument("--axis", type=int, default=-1, help="the axis of the classes")
     score.add_argument("--temperature", type=float, default=1.0, help="divides the logits")
+    score.add_argument("--target", choices=["cpu", "cuda"], default="cpu", help="where")
     score.add_argument("--dtype", choices=["float16", "float32", "float64"], help="of the result")
     score.add_argument("--top", type=int, default=3, metavar="K", help="classes to show a row")
 
-    info = commands.add_parser("info", help="versions, CPU, threads, cache")
+    info = commands.add_parser("info", help="versions, CPU, threads, cache, GPUs")
     info.set_defaults(command=_info)
 
     warmup = commands.add_parser("warmup", help="compile what common calls need into the cache")
@@ -170,13 +171,34 @@ def _score(options: argparse.Namespace) -> None:
         raise _Refused(f"--temperature must not be negative or NaN, got {options.temperature}")
     if options.function == "logsumexp" and options.temperature != 1.0:
         raise _Refused(f"--temperature {options.temperature}: logsumexp has none")
-    if options.file is None:
-        logits, labels = _digits()
-        _score_array(options, "the shipped digits", logits)
-        _report_digits(logits, labels, options.temperature)
-    else:
-        with contextlib.closing(files.LogitsFile(options.file)) as file:
-            _score_array(options, str(options.file), file)
+    with _errors_of(options.target):
+        if options.file is None:
+            logits, labels = digits.load()
+            _score_array(options, "the shipped digits", logits)
+            both = _function(options, "softmax"), _function(options, "log-softmax")
+            if not digits.report(_console(), *both, logits, labels, options.temperature):
+                raise _Refused("the probabilities disagree with the high-precision check")
+        else:
+            with contextlib.closing(files.LogitsFile(options.file)) as file:
+                _score_array(options, str(options.file), file)
+
+
+@contextlib.contextmanager
+def _errors_of(target: str) -> Iterator[None]:
+    """What a GPU says, or that there is none, as one line."""
+    try:
+        if target == "cuda":
+            driver()  # before a file is made
+        yield
+    except RuntimeError as error:
+        if target == "cpu":
+            raise
+        raise _Refused(f"--target {target}: {' '.join(str(error).split())}") from None
+
+
+def _function(options: argparse.Namespace, name: str = "") -> Callable[..., Any]:
+    """The function that is asked for, or another, where it is to be computed."""
+    return functools.partial(_FUNCTIONS[name or options.function], target=options.target)
 
 
 def _score_array(options: argparse.Namespace, name: str, logits: Array | files.LogitsFile) -> None:
@@ -188,7 +210,7 @@ def _score_array(options: argparse.Namespace, name: str, logits: Array | files.L
     computed = checks.floating(options.function, np.empty(0, logits.dtype))
     dtype = checks.result_type(options.function, computed, options.dtype)
     shape = tuple(n for i, n in enumerate(logits.shape) if not (reduces and i == axis))
-    function = _FUNCTIONS[options.function]
+    function = _function(options)
     if not reduces:
         function = functools.partial(function, temperature=options.temperature)
 
@@ -279,66 +301,13 @@ def _show_rows(
     table = Table("row", "logsumexp" if reduces else f"most likely classes ({options.function})")
     for index, row in rows.items():
         if reduces:
-            shown = f"{functions.logsumexp(row):.6g}"
+            shown = f"{float(_function(options)(row)):.6g}"
         else:
-            result = _FUNCTIONS[options.function](row, temperature=options.temperature)
+            result = _function(options)(row, temperature=options.temperature)
             best = np.argsort(-result, kind="stable")[: options.top]
             shown = "   ".join(f"{place}: {result[place]:.6g}" for place in best)
         table.add_row(", ".join(map(str, index)) or "0", shown)
     console.print(table)
-
-
-def _digits() -> tuple[Array, Array]:
-    """Logits of 1,797 handwritten digits from a logistic regression, and their labels."""
-    shipped = importlib.resources.files("fastsoftmax") / "data" / "digits.npz"
-    with shipped.open("rb") as file, np.load(file) as data:
-        return data["logits"], data["labels"]
-
-
-def _report_digits(logits: Array, labels: Array, temperature: float) -> None:
-    """What the logits are worth, and how exact every probability is."""
-    console = _console()
-    probabilities = functions.softmax(logits, axis=-1, temperature=temperature)
-    logs = functions.log_softmax(logits, axis=-1, temperature=temperature)
-    everyone = np.arange(len(labels))
-    chosen = probabilities.argmax(axis=-1)
-    certainty = probabilities.max(axis=-1)
-    console.print(f"accuracy      {np.mean(chosen == labels):.4f}")
-    console.print(f"mean log-loss {-np.mean(logs[everyone, labels], dtype=np.float64):.6f} nats")
-    for word, row in ("most certain ", certainty.argmax()), ("least certain", certainty.argmin()):
-        console.print(
-            f"{word} row {row}: class {chosen[row]} at {certainty[row]:.7g}, label {labels[row]}"
-        )
-    if not 0 < temperature < float("inf"):
-        console.print(f"high-precision check: none at the limit {temperature}")
-        return
-    errors = _ulp_errors(probabilities, logits, temperature)
-    within = int(np.sum(errors <= 2))
-    console.print(
-        f"high-precision check: {within:,} of {errors.size:,} probabilities within 2 ULP "
-        f"(largest error {errors.max():.3f} ULP)"
-    )
-    if within != errors.size:
-        raise _Refused("the probabilities disagree with the high-precision check")
-
-
-def _ulp_errors(probabilities: Array, logits: Array, temperature: float) -> Array:
-    """Each probability's distance from 40 exact digits, in units of its last place."""
-    errors = np.empty(probabilities.shape)
-    with decimal.localcontext() as context:
-        context.prec = 40
-        divisor = decimal.Decimal(temperature)
-        for row in range(len(logits)):
-            top = decimal.Decimal(float(logits[row].max()))
-            shifted = [(decimal.Decimal(float(x)) - top) / divisor for x in logits[row]]
-            terms = [x.exp() for x in shifted]
-            total = sum(terms)
-            for column, term in enumerate(terms):
-                true = term / total
-                unit = decimal.Decimal(float(np.spacing(np.float32(true))))
-                got = decimal.Decimal(float(probabilities[row, column]))
-                errors[row, column] = abs(got - true) / unit
-    return errors
 
 
 # --- info and warmup --------------------------------------------------------------------------
@@ -364,10 +333,18 @@ def _info(options: argparse.Namespace) -> None:
         "CPU": f"{name}, vectors of {width} bits",
         "threads": threads.description(),
         "cache": f"{kept}{len(plan.all_variants())} kernels are possible)",
-        "CUDA": "no: this version has no CUDA target",
+        **_gpus(),
     }
     for key, value in lines.items():
         print(f"{key:12}{value}")
+
+
+def _gpus() -> dict[str, str]:
+    """The GPUs there are, or what is missing."""
+    try:
+        return inventory.description()
+    except (RuntimeError, ImportError, OSError) as error:
+        return {"CUDA": f"no: {' '.join(str(error).split())}"}
 
 
 def _warmup(options: argparse.Namespace) -> None:

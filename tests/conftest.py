@@ -1,6 +1,7 @@
 """Every run compiles afresh: a cache left by an earlier one could hide a stale kernel."""
 
 import atexit
+import collections
 import os
 import shutil
 import tempfile
@@ -37,3 +38,11 @@ def pytest_cmdline_main(config):
     """Benchmarks have the machine to themselves."""
     if config.getoption("benchmark_enable") and hasattr(config.option, "numprocesses"):
         config.option.numprocesses = 0
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Why tests that need a GPU were skipped, in one line."""
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "gpu" in r.keywords]
+    reasons = collections.Counter(r.longrepr[2].removeprefix("Skipped: ") for r in skipped)
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} tests marked gpu skipped: {reason}")

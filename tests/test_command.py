@@ -45,11 +45,11 @@ def test_without_a_file_it_scores_the_shipped_digits(capsys):
 
 
 def test_the_shipped_logits_are_what_their_script_makes():
-    from fastsoftmax.command import _digits
+    from fastsoftmax import digits
     from fastsoftmax.data.make_digits import make
 
     made, labels = make()
-    shipped, shipped_labels = _digits()
+    shipped, shipped_labels = digits.load()
     np.testing.assert_array_equal(labels, shipped_labels)
     np.testing.assert_allclose(made, shipped, atol=0.05)  # the solver stops at a tolerance
     assert (made.argmax(axis=1) == shipped.argmax(axis=1)).mean() > 0.99
@@ -221,6 +221,7 @@ def test_wrong_calls(logits, tmp_path, capsys):
     assert "--top must be at least 1" in refused(capsys, "score", path, "--top", "0")
     assert "invalid choice" in refused(capsys, "score", path, "--dtype", "int8")
     assert "invalid choice" in refused(capsys, "score", path, "--function", "hardmax")
+    assert "invalid choice" in refused(capsys, "score", path, "--target", "tpu")
     assert "invalid choice" in refused(capsys, "bake")
     assert "required" in refused(capsys)
     line = refused(capsys, "score", path, "--function", "logsumexp", "--temperature", "2")
@@ -384,6 +385,47 @@ def test_info_names_what_matters():
     for word in ("fastsoftmax", "NumPy", "Numba", "vectors of", "of our own", "cache", "CUDA"):
         assert word in result.stdout
     assert os.environ["NUMBA_CACHE_DIR"] in result.stdout
+
+
+def on_a_gpu(simulated, *arguments):
+    """A command, in Numba's simulator of a GPU or where there is none."""
+    environment = {name: v for name, v in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+    # A driver finds none of the GPUs that are here.
+    environment |= {"NUMBA_ENABLE_CUDASIM": "1"} if simulated else {"CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, "-m", "fastsoftmax", *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_a_gpu_its_target_is_one_line_and_no_file(logits, tmp_path):
+    path, _ = logits
+    done = on_a_gpu(False, "score", path, "-o", tmp_path / "out.npy", "--target", "cuda")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("fastsoftmax: --target cuda: calls on a GPU need ")
+    assert done.stderr.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+    shown = on_a_gpu(False, "info")
+    assert shown.returncode == 0
+    assert "\nCUDA        no: calls on a GPU need " in shown.stdout
+
+
+@pytest.mark.parametrize("name", ["log-softmax", "logsumexp"])
+def test_a_file_is_scored_on_a_simulated_gpu(logits, tmp_path, name):
+    pytest.importorskip("numba_cuda")
+    path, x = logits
+    out = tmp_path / "out.npy"
+    arguments = ["score", path, "-o", out, "--function", name, "--axis", "0", "--target", "cuda"]
+    done = on_a_gpu(True, *arguments)
+    assert done.returncode == 0, done.stderr
+    function = getattr(fastsoftmax, name.replace("-", "_"))
+    np.testing.assert_array_equal(np.load(out), function(x, axis=0))
+    assert "7 rows x 100 classes" in done.stdout
+    assert "CUDA        Numba's simulator" in on_a_gpu(True, "info").stdout
 
 
 def test_warmup_compiles_into_the_cache(tmp_path, monkeypatch):

@@ -40,6 +40,9 @@ for dtype, function in itertools.product((np.float32, ml_dtypes.bfloat16), FUNCT
     same(function(Standard(x), 1, **there), function(x, 1, **options))
     nothing = np.zeros((2, 0), dtype)
     same(function(Standard(nothing), -1), function(nothing, -1))
+# Columns that are read four at a time: all four have as many lines.
+x, mask = (rng.standard_normal((20, 256)) * 4).astype(np.float32), rng.random((20, 256)) > 0.4
+same(softmax(Standard(x), 0, where=Standard(mask)), softmax(x, 0, where=mask))
 x = OnDevice(X.copy())
 assert softmax(x, 1, out=x) is x
 same(x, softmax(X, 1))

@@ -1,5 +1,6 @@
 """The verification as people run it: exit statuses, findings, formats, isolation."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import pytest
 
 import fastsoftmax
 import verification
-from verification import exhaustive, readme, subjects, suites
+from verification import checks, exhaustive, markers, readme, subjects, suites
 from verification.__main__ import main
 from verification.checks import Task
 from verification.references import FUNCTIONS, REDUCED
@@ -44,7 +45,8 @@ def report():
         (["--function", "sigmoid"], "'sigmoid'; there is: softmax"),
         (["--dtype", "float8"], "'float8'; there is: float16"),
         (["--target", "tpu"], "'tpu'; there is: cpu"),
-        (["--target", "cuda"], "'cuda' in this version; there is: cpu"),
+        (["scipy", "--target", "cuda"], "scipy has no target cuda; there is: cpu"),
+        (["cupy"], "cupy has no target cpu; there is: cuda"),
         (["--format", "pdf"], "'pdf'; there is: terminal"),
         (["--axis", "middle"], "'middle'; there is: axis"),
         (["--seed", "-1"], "--seed must not be negative, got -1"),
@@ -214,6 +216,53 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def on_a_gpu(simulated, *arguments):
+    """The command, in Numba's simulator of a GPU or where there is none."""
+    environment = {name: v for name, v in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+    environment |= {"NUMBA_ENABLE_CUDASIM": "1"} if simulated else {"CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, "-m", "verification", "--target", "cuda", *arguments],
+        env=environment | {"PYTHONPATH": str(TESTS.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("subject", "named"), [("fastsoftmax", "a GPU"), ("torch", "torch"), ("jax", "jax")]
+)
+def test_without_a_gpu_its_target_is_one_line(subject, named):
+    if subjects.known()[subject][1]:
+        pytest.skip(f"{subject} is not installed")
+    done = on_a_gpu(False, subject)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("fastsoftmax-verify: --target cuda: ")
+    assert named in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_verification_on_a_simulated_gpu():
+    pytest.importorskip("numba_cuda")
+    done = on_a_gpu(
+        *(True, "--suite", "extremes", "--dtype", "float32"),
+        *("--function", "log_softmax", "--format", "json"),
+    )
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert report["target"] == "cuda"
+    assert "simulator" in report["machine"]["gpu"]
+    assert len(report["subjects"][0]["results"]) > 20
+
+
+def test_a_failure_on_another_target_is_repeated_there():
+    subject = dataclasses.replace(subjects.load("numpy_stable"), target="cuda")
+    line = checks.repeat_line(subject, {"suite": "hard", "case": "a"}, 0)
+    assert "target='cuda'" in line
+    assert subject.again("softmax") == ("numpy_stable", "", "softmax", "cuda")
+
+
 # --- formats ---------------------------------------------------------------------------------
 
 
@@ -317,10 +366,10 @@ def test_counts_may_differ_a_little_in_scipys_column_alone():
 
 def test_a_table_goes_between_its_markers():
     text = "before\n<!-- verification -->\nold\n<!-- /verification -->\nafter\n"
-    new = readme.replaced(text, "verification", "new\n")
+    new = markers.replaced(text, "verification", "new\n")
     assert new == "before\n<!-- verification -->\nnew\n<!-- /verification -->\nafter\n"
     with pytest.raises(ValueError, match="questions"):
-        readme.between(text, "questions")
+        markers.between(text, "questions")
 
 
 # --- every float32, in part ------------------------------------------------------------------

@@ -36,7 +36,6 @@ except KeyboardInterrupt:
     sys.exit(130)
 
 _FORMATS = ("terminal", "json", "markdown", "html")
-_TARGETS = ("cpu", "cuda")
 
 
 class _Refused(Exception):
@@ -92,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOW",
         help="how a module:callable is told its axis: " + ", ".join(subjects.CONVENTIONS),
     )
-    parser.add_argument("--target", default="cpu", metavar="NAME")
+    parser.add_argument(
+        "--target", default="cpu", metavar="NAME", help="cpu, or cuda: an NVIDIA GPU"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument(
         "--time-limit",
@@ -115,7 +116,7 @@ def _check(options: argparse.Namespace) -> None:
         "suite": tuple(suites.SUITES),
         "function": (*FUNCTIONS, "exp"),
         "dtype": tuple(FORMATS),
-        "target": _TARGETS,
+        "target": subjects.TARGETS,
         "format": _FORMATS,
         "axis": ("", *subjects.CONVENTIONS),
     }
@@ -133,8 +134,6 @@ def _check(options: argparse.Namespace) -> None:
         raise _Refused(f"--seed must not be negative, got {options.seed}")
     if not options.time_limit > 0:
         raise _Refused(f"--time-limit must be positive, got {options.time_limit}")
-    if options.target == "cuda":
-        raise _Refused("no subject has the target 'cuda' in this version; there is: cpu")
     if any(":" in name for name in options.subjects) and len(options.function) > 1:
         raise _Refused("a module:callable is one function: name one --function")
     for asked, needed in (("html", "matplotlib"), ("bfloat16", "ml_dtypes")):
@@ -143,6 +142,21 @@ def _check(options: argparse.Namespace) -> None:
     out = options.out
     if out is not None and (not out.parent.is_dir() or (out.exists() and not out.is_file())):
         raise _Refused(f"cannot write {str(out)!r}: not a file in a folder that exists")
+    for name in options.subjects:
+        if ":" not in name:  # a stranger's code runs in a process of its own
+            _check_target(name, options.target)
+
+
+def _check_target(name: str, target: str) -> None:
+    """Refuse a target that a subject has not, or not here: a GPU or a driver may be missing."""
+    there = subjects.targets(name)
+    if target not in there:
+        raise _Refused(f"{name} has no target {target}; there is: {', '.join(there)}")
+    if target != "cpu":
+        try:
+            subjects.load(name, target=target)
+        except subjects.Missing as missing:
+            raise _Refused(f"--target {target}: {missing}") from None
 
 
 def _run(options: argparse.Namespace) -> Report:
@@ -211,10 +225,11 @@ def write_whole(path: Path, text: str) -> None:
 
 def _list() -> None:
     console = Console(highlight=False, markup=False, emoji=False)
-    table = Table("subject", "what it is", "here")
+    table = Table("subject", "what it is", "targets", "here")
     for name, (description, missing) in subjects.known().items():
-        table.add_row(name, description, f"no: needs {missing}" if missing else "yes")
-    table.add_row("module:callable", "anything that can be imported", "")
+        here = f"no: needs {missing}" if missing else "yes"
+        table.add_row(name, description, ", ".join(subjects.targets(name)), here)
+    table.add_row("module:callable", "anything that can be imported", "cpu", "")
     console.print(table)
     table = Table("suite", "what it holds")
     for name, description in suites.SUITES.items():

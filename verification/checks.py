@@ -329,12 +329,14 @@ def _scipy_beside(
 
 def repeat_line(subject: Subject, about: dict[str, Any], seed: int) -> str:
     """A line of Python that runs one check again."""
-    which = ", ".join(f"{key}={value!r}" for key, value in (about | _convention(subject)).items())
+    which = ", ".join(f"{key}={value!r}" for key, value in (about | _how(subject)).items())
     return f"import verification; verification.repeat({subject.name!r}, {which}, seed={seed})"
 
 
-def _convention(subject: Subject) -> dict[str, str]:
-    return {"convention": subject.convention} if subject.convention else {}
+def _how(subject: Subject) -> dict[str, str]:
+    """What `subjects.load` has to be told beside the name."""
+    convention = {"convention": subject.convention} if subject.convention else {}
+    return convention | ({"target": subject.target} if subject.target != "cpu" else {})
 
 
 def _number(value: Any) -> str:
@@ -439,7 +441,7 @@ def reproduced(subject: Subject, function: str, row: Array, finding: Finding) ->
 def value_line(subject: Subject, function: str, row: Array) -> str:
     """A line of Python that calls a subject with a row and shows its error."""
     values = ", ".join(repr(v) for v in _hex(row))
-    more = "".join(f", {k}={v!r}" for k, v in _convention(subject).items())
+    more = "".join(f", {k}={v!r}" for k, v in _how(subject).items())
     return (
         f"import verification; verification.measure({subject.name!r}, {function!r}, "
         f"[{values}], {row.dtype.name!r}{more})"

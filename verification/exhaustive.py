@@ -141,9 +141,9 @@ _WORK = {"two_class_softmax": _two_class_piece, "exponential": _exp_piece}
 _subjects: list[Subject] = []  # of a process of the pool: the one that it calls
 
 
-def _start(name: str, convention: str, function: str, path: list[str]) -> None:
+def _start(again: tuple[str, str, str, str], path: list[str]) -> None:
     sys.path[:] = path
-    _subjects[:] = [load(name, convention, function)]
+    _subjects[:] = [load(*again)]
 
 
 def _run_batch(work: tuple[str, int]) -> dict[str, Counts] | str:
@@ -169,7 +169,7 @@ def _all_pieces(name: str, subject: Subject, task: Task) -> dict[str, Counts] | 
     try:
         context = multiprocessing.get_context("spawn")
         function = "exp" if name == "exponential" else "softmax"
-        start = (subject.name, subject.convention, function, sys.path)
+        start = (subject.again(function), sys.path)
         total: dict[str, Counts] = {}
         with context.Pool(processes, _start, start) as pool:
             # in the order of inputs, so that the first of equally bad ones is always the same

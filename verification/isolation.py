@@ -29,9 +29,9 @@ PATIENCE = 3
 
 
 class Worker:
-    """A process that runs checks of one subject."""
+    """A process that runs checks of one subject: of what `subjects.load` makes of a tuple."""
 
-    def __init__(self, subject: str, convention: str, function: str) -> None:
+    def __init__(self, subject: tuple[str, str, str, str]) -> None:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
         }
@@ -46,7 +46,7 @@ class Worker:
         self._errors: list[bytes] = []
         for target in (self._listen, self._listen_to_errors):
             threading.Thread(target=target, daemon=True).start()
-        self._send((subject, convention, function))
+        self._send(subject)
 
     def _listen(self) -> None:
         assert self._process.stdout
@@ -123,10 +123,8 @@ def _receive(pipe: IO[bytes]) -> Any:
 class Runner:
     """Checks of one subject, one worker after the other."""
 
-    def __init__(
-        self, subject: str, convention: str, function: str, limit: float = TIME_LIMIT
-    ) -> None:
-        self._arguments = (subject, convention, function)
+    def __init__(self, subject: tuple[str, str, str, str], limit: float = TIME_LIMIT) -> None:
+        self._subject = subject
         self._limit = limit
         self._worker: Worker | None = None
         self._failures = 0
@@ -165,7 +163,7 @@ class Runner:
 
     def _ask(self, request: Any, progress: Callable[[float], None] = lambda share: None) -> Any:
         if self._worker is None:
-            self._worker = Worker(*self._arguments)
+            self._worker = Worker(self._subject)
         return self._worker.ask(request, progress, self._limit)
 
     def close(self) -> None:
@@ -187,9 +185,8 @@ def serve() -> None:
     from verification import suites
     from verification.subjects import Missing, load
 
-    name, convention, function = _receive(requests)
     try:
-        subject = load(name, convention, function)
+        subject = load(*_receive(requests))
     except Missing as missing:
         _transmit(answers, ("answer", {"missing": str(missing)}))
         return
@@ -197,7 +194,6 @@ def serve() -> None:
         "version": subject.version,
         "functions": tuple(subject.functions),
         "dtypes": subject.dtypes,
-        "targets": subject.targets,
     }
     _transmit(answers, ("answer", description))
     while (request := _receive(requests)) is not None:

@@ -298,9 +298,9 @@ def same_bits_on_any_threads(context: Context) -> Measured:
     """The same bits on 1, 2, 3 and all threads, each in a process of its own."""
     counts = sorted({1, 2, 3, os.cpu_count() or 1})
     subject, functions = context.subject, tuple(context.subject.functions)
+    name, convention, _, target = subject.again("")
     digests = [
-        _digests_on(count, subject.name, subject.convention, context.dtype, functions)
-        for count in counts
+        _digests_on(count, name, convention, target, context.dtype, functions) for count in counts
     ]
     different = sum(d[context.function] != digests[0][context.function] for d in digests)
     what = f"thread counts of {counts} whose results differ from those of 1"
@@ -314,16 +314,16 @@ _THREAD_VARIABLES = (
 
 @functools.cache
 def _digests_on(
-    threads: int, name: str, convention: str, dtype: str, functions: tuple[str, ...]
+    threads: int, name: str, convention: str, target: str, dtype: str, functions: tuple[str, ...]
 ) -> dict[str, str]:
     """A hash of each function's results, in a process with so many threads."""
     program = (
-        "import json, sys; sys.path[:0] = sys.argv[5:]; from verification import properties;"
-        "print(json.dumps(properties.digests(*sys.argv[1:5])))"
+        "import json, sys; sys.path[:0] = sys.argv[6:]; from verification import properties;"
+        "print(json.dumps(properties.digests(*sys.argv[1:6])))"
     )
-    arguments = [name, convention, dtype, ",".join(functions), *(p for p in sys.path if p)]
+    arguments = [name, convention, target, dtype, ",".join(functions)]
     run = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", program, *arguments, *(p for p in sys.path if p)],
         env=os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         capture_output=True,
         text=True,
@@ -336,11 +336,11 @@ def _digests_on(
     return dict(json.loads(run.stdout.splitlines()[-1]))
 
 
-def digests(name: str, convention: str, dtype: str, functions: str) -> dict[str, str]:
+def digests(name: str, convention: str, target: str, dtype: str, functions: str) -> dict[str, str]:
     """Hashes of results that are large enough for several threads; run in other processes."""
     found = {}
     for function in set(functions.split(",")) & set(ALL):
-        subject = load(name, convention, function)
+        subject = load(name, convention, function, target)
         random = np.random.default_rng(5)
         hashed = hashlib.sha256()
         for shape in ((400, 1000), (1, 300_000), (20_000, 7)):

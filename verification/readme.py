@@ -13,35 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from verification import questions, subjects
+from verification import gpu, questions, subjects
+from verification.markers import between, replaced
 from verification.report import to_markdown
 from verification.runs import verify
 
 COMPARED = ("fastsoftmax", "scipy", "torch", "onnxruntime")
 CHECKED = ("fastsoftmax", "scipy")
 _COUNT = re.compile(r"([\d,]+) of ([\d,]+)(?:, ([\d,]+) wrong)?$")
-
-
-def between(text: str, name: str) -> str:
-    """What stands between the markers of that name.
-
-    Raises
-    ------
-    ValueError
-        Where they are not there.
-    """
-    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
-    if found is None:
-        raise ValueError(f"no <!-- {name} --> ... <!-- /{name} --> in the file")
-    return found[1]
-
-
-def replaced(text: str, name: str, table: str) -> str:
-    """The text with another table between the markers."""
-    old = between(text, name)
-    return text.replace(
-        f"<!-- {name} -->\n{old}<!-- /{name} -->", f"<!-- {name} -->\n{table}<!-- /{name} -->"
-    )
 
 
 def columns(table: str) -> dict[str, dict[str, str]]:
@@ -95,8 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         text = options.file.read_text()
-        for name in ("verification", "questions"):
+        for name in ("verification", "questions", gpu.MARKER):
             between(text, name)
+        on_gpu = gpu.section(options.file.parent / gpu.RUN)
     except (OSError, ValueError) as error:
         print(f"cannot use {str(options.file)!r}: {error}", file=sys.stderr)
         return 2
@@ -108,9 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = to_markdown(verify(compared))
     if options.check:
         found = stale(between(text, "verification"), table)
-        print("\n".join(found) or "the README's table is as measured")
+        if between(text, gpu.MARKER) != on_gpu:
+            found.append(f"the table of a GPU is not {gpu.RUN}'s: python -m verification.gpu")
+        print("\n".join(found) or "the README's tables are as measured")
         return 1 if found else 0
-    text = replaced(text, "verification", table)
+    text = replaced(replaced(text, "verification", table), gpu.MARKER, on_gpu)
     today = datetime.datetime.now(datetime.UTC).date()
     answers = questions.to_markdown() + f"\nMeasured {today}, with the versions above.\n"
     options.file.write_text(replaced(text, "questions", answers))

@@ -93,8 +93,8 @@ class Report:
 SCHEMA = """The JSON report, schema 1.
 
 schema: 1. date: ISO 8601. machine: cpu, vector_bits, threads, platform, python and the versions
-of numpy, numba, scipy and mpmath. seed, suites, target: as asked for. holds: whether every check
-of every subject held. subjects: a list of
+of numpy, numba, scipy and mpmath; for the target cuda, gpu and numba-cuda. seed, suites, target:
+as asked for. holds: whether every check of every subject held. subjects: a list of
   name, version, functions, dtypes, holds,
   results: a list of
     suite, case, function, dtype;

@@ -53,7 +53,7 @@ def verify(
         How a ``module:callable`` is told its axis: one of ``verification.subjects.CONVENTIONS``;
         from its signature by default.
     target : str
-        Where subjects compute: cpu.
+        Where subjects compute: cpu or cuda.
     seed : int
         Of every random draw.
     time_limit : float
@@ -86,7 +86,7 @@ def verify(
         suites=tuple(suite),
         seed=seed,
         target=target,
-        machine=machine(),
+        machine=machine(target),
         date=datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
     )
     return report
@@ -106,12 +106,12 @@ def _verify_one(
     progress: Progress,
 ) -> SubjectReport:
     # The convention is for strangers; built-in subjects know theirs.
-    start = (name, convention if ":" in name else "", next(iter(functions), ""))
+    start = (name, convention if ":" in name else "", next(iter(functions), ""), target)
     with contextlib.ExitStack() as stack:
-        runners = [stack.enter_context(Runner(*start, limit)) for _ in range(workers)]
+        runners = [stack.enter_context(Runner(start, limit)) for _ in range(workers)]
         progress(f"{name}: starting", 0.0)
         described = runners[0].describe()
-        wrong = _cannot_run(name, described, functions, dtypes, target)
+        wrong = _cannot_run(name, described, functions, dtypes)
         if "missing" in described:
             return SubjectReport(name, "", (), (), tuple(wrong))
         has = described["functions"]
@@ -152,7 +152,6 @@ def _cannot_run(
     described: dict[str, Any],
     functions: Sequence[str],
     dtypes: Sequence[str],
-    target: str,
 ) -> list[Result]:
     """Findings about what was asked of a subject and it does not have."""
 
@@ -173,9 +172,6 @@ def _cannot_run(
         for dtype in dtypes
         if dtype not in described["dtypes"]
     ]
-    if target not in described["targets"]:
-        there = ", ".join(described["targets"])
-        found.append(failed("import", f"{name} has no target {target}; there is: {there}"))
     return found
 
 
@@ -257,8 +253,8 @@ def _shorten_the_worst(
     return replaced
 
 
-def machine() -> dict[str, str]:
-    """The CPU, the vector width and threads of compiled code, and versions."""
+def machine(target: str = "cpu") -> dict[str, str]:
+    """The CPU, the vector width and threads of compiled code, the GPU, and versions."""
     facts = {
         "cpu": platform.machine(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -277,10 +273,27 @@ def machine() -> dict[str, str]:
         facts["threads"] = str(numba.config.NUMBA_NUM_THREADS)
     except ImportError:
         facts["threads"] = str(os.cpu_count() or 1)
-    for package in ("numpy", "numba", "scipy", "mpmath"):
+    packages = ["numpy", "numba", "scipy", "mpmath"]
+    if target == "cuda":
+        facts["gpu"] = _gpu()
+        packages.insert(2, "numba-cuda")
+    for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             facts[package] = importlib.metadata.version(package)
     return facts
+
+
+def _gpu() -> str:
+    """The GPU that subjects compute on, as Numba sees it."""
+    try:
+        from numba import cuda
+
+        device = cuda.get_current_device()
+    except Exception:  # one that another library sees has been found already
+        return "unknown to Numba"
+    major, minor = device.compute_capability
+    name = getattr(device, "name", "Numba's simulator")
+    return f"{name}, compute capability {major}.{minor}"
 
 
 def repeat(
@@ -292,6 +305,7 @@ def repeat(
     dtype: str,
     seed: int = 0,
     convention: str = "",
+    target: str = "cpu",
 ) -> Result:
     """Run one check again, in this process, and print what it finds.
 
@@ -310,7 +324,7 @@ def repeat(
         "seed": seed,
         "shorten": True,
     }
-    found = suites.run(load(subject, convention, function), request, lambda share: None)
+    found = suites.run(load(subject, convention, function, target), request, lambda share: None)
     if not found:
         raise KeyError(f"{subject} has no {function} in this check")
     (result,) = found
@@ -323,7 +337,13 @@ def repeat(
 
 
 def measure(
-    subject: str, function: str, values: Sequence[str], dtype: str, *, convention: str = ""
+    subject: str,
+    function: str,
+    values: Sequence[str],
+    dtype: str,
+    *,
+    convention: str = "",
+    target: str = "cpu",
 ) -> float:
     """The error in ULP of a subject on one row of logits, given in hexadecimal; printed too.
 
@@ -343,7 +363,8 @@ def measure(
     from verification.subjects import load
 
     row = np.array([float.fromhex(v) for v in values]).astype(dtype_of(dtype))
-    error, _, result, exact = row_error(load(subject, convention, function), function, row)
+    loaded = load(subject, convention, function, target)
+    error, _, result, exact = row_error(loaded, function, row)
     from verification.errors import rounded
 
     with np.printoptions(precision=20):

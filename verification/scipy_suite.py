@@ -62,9 +62,7 @@ def run_suite(subject: Subject, task: Task) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         request = {
-            "subject": subject.name,
-            "convention": subject.convention,
-            "functions": wanted,
+            "subjects": {f: subject.again(f) for f in wanted},
             "answer": str(answer),
         }
         run = subprocess.run(
@@ -130,7 +128,7 @@ class _Plugin:
         self.answer = Path(request["answer"])
         self.called: set[str] = set()
         self.found: dict[str, dict[str, list[str]]] = {
-            f: {"passed": [], "failed": [], "not applicable": []} for f in request["functions"]
+            f: {"passed": [], "failed": [], "not applicable": []} for f in request["subjects"]
         }
         self.functions = {f: self._counted(f, call) for f, call in _plain(request).items()}
 
@@ -176,9 +174,7 @@ def _plain(request: dict[str, Any]) -> dict[str, Any]:
     """The subject's functions as SciPy's tests call them: with their own signatures."""
     from verification.subjects import load
 
-    functions = request["functions"]
-    name, convention = request["subject"], request["convention"]
-    return {f: load(name, convention, f).plain(f) for f in functions}
+    return {f: load(*again).plain(f) for f, again in request["subjects"].items()}
 
 
 def pytest_configure(config: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from verification.readme import replaced
+from verification.markers import replaced
 
 OURS = "fastsoftmax"
 FIGURE = Path("tests/benchmarks/bandwidth.svg")

@@ -7,6 +7,7 @@ behind them looks like. Options are ``out``, ``where`` and ``temperature``, thos
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -28,6 +29,7 @@ Function = Callable[..., Any]
 Gradient = Callable[[str, Array, Array], Array]
 
 OPTIONS = ("out", "where", "temperature")
+TARGETS = ("cpu", "cuda")
 # How a callable is told which axis the classes are on. ``axis`` and ``dim`` are keywords;
 # ``last``, ``first`` and ``rows`` move the axis there, ``rows`` in a matrix; ``whole`` passes the
 # array as it is.
@@ -55,11 +57,15 @@ class Subject:
     originals: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     gradient: Gradient | None = None
     bounds: Mapping[tuple[str, str], Bound] = field(default_factory=dict)
-    targets: tuple[str, ...] = ("cpu",)
+    target: str = "cpu"  # where it computes
 
     def bound(self, function: str, dtype: str) -> Bound:
         """What the subject is held to: its own documentation, or this project's promise."""
         return self.bounds.get((function, dtype), PROMISE)
+
+    def again(self, function: str) -> tuple[str, str, str, str]:
+        """The arguments with which `load` gives it in another process."""
+        return self.name, self.convention, function, self.target
 
     def plain(self, function: str) -> Callable[..., Any]:
         """The function as SciPy's tests call it: lists and numbers, axis=None by default."""
@@ -69,24 +75,32 @@ class Subject:
         return lambda x, axis=None, **options: call(np.asarray(x), axis, **options)
 
 
-def load(name: str, convention: str = "", function: str = "") -> Subject:
-    """The subject of that name, or of ``module:callable``.
+def load(name: str, convention: str = "", function: str = "", target: str = "cpu") -> Subject:
+    """The subject of that name, or of ``module:callable``, that computes on the target.
 
     What ``module:attribute`` names may also be a `Subject`, which tells more than a callable.
 
     Raises
     ------
     Missing
-        Where it, or what it needs, cannot be imported.
+        Where it, or what it needs, cannot be imported or is not there; so for a GPU.
     """
     if ":" in name:
-        return _from_callable(name, convention, function or "softmax")
+        subject = _from_callable(name, convention, function or "softmax")
+        _check_target(name, target, (subject.target,))
+        return subject
     try:
-        return _KNOWN[name].load()
+        _check_target(name, target, tuple(_KNOWN[name].targets))
+        return _KNOWN[name].targets[target]()
     except Missing:
         raise
     except Exception as error:  # a broken installation is a finding, not the end of the run
         raise Missing(f"{name} cannot be imported: {type(error).__name__}: {error}") from None
+
+
+def _check_target(name: str, target: str, there: tuple[str, ...]) -> None:
+    if target not in there:
+        raise Missing(f"{name} has no target {target}; there is: {', '.join(there)}")
 
 
 def is_known(name: str) -> bool:
@@ -106,6 +120,11 @@ def known() -> dict[str, tuple[str, str]]:
         )
         for name, entry in _KNOWN.items()
     }
+
+
+def targets(name: str) -> tuple[str, ...]:
+    """Where a built-in subject can compute."""
+    return tuple(_KNOWN[name].targets)
 
 
 # --- adapters of the axis --------------------------------------------------------------------
@@ -202,11 +221,16 @@ def _from_callable(name: str, convention: str, function: str) -> Subject:
 @dataclass(frozen=True)
 class _Known:
     description: str
-    load: Callable[[], Subject]
+    targets: Mapping[str, Callable[[], Subject]]
     needs: tuple[str, ...] = ()
 
 
-def _fastsoftmax() -> Subject:
+def _both(load: Callable[[str], Subject]) -> Mapping[str, Callable[[], Subject]]:
+    """Where a subject is loaded for a target by name."""
+    return {target: functools.partial(load, target) for target in TARGETS}
+
+
+def _fastsoftmax(target: str) -> Subject:
     import fastsoftmax
 
     source = "the docstring of fastsoftmax.{}"
@@ -216,6 +240,12 @@ def _fastsoftmax() -> Subject:
         for dtype, ulp in claimed.items()
     }
     functions = {name: getattr(fastsoftmax, name) for name in fastsoftmax.ERROR_BOUNDS}
+    if target != "cpu":
+        functions = {name: _on_device(call, target) for name, call in functions.items()}
+        try:
+            functions["softmax"](np.zeros(2))
+        except RuntimeError as error:
+            raise Missing(str(error)) from None
     return Subject(
         name="fastsoftmax",
         version=fastsoftmax.__version__,
@@ -227,7 +257,22 @@ def _fastsoftmax() -> Subject:
         dtypes=tuple(FORMATS),
         bounds=bounds,
         originals=functions,
+        target=target,
     )
+
+
+def _on_device(call: Function, target: str) -> Function:
+    """A function of fastsoftmax on a target, and its signature there: weighted sums have none."""
+    signature = inspect.signature(call)
+    kept = [p for name, p in signature.parameters.items() if name not in ("b", "return_sign")]
+    # What came after the first of these can only be named.
+    named = [p.replace(kind=p.KEYWORD_ONLY) if p.name == "keepdims" else p for p in kept]
+
+    def there(x: Any, *args: Any, **options: Any) -> Any:
+        return call(x, *args, target=target, **options)
+
+    there.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
+    return there
 
 
 def _keyword(call: Callable[..., Any]) -> Function:
@@ -259,7 +304,7 @@ def _elementwise(call: Callable[..., Any]) -> Function:
     return lambda x, axis=None: call(x)
 
 
-def _numpy(name: str, convention: str, **more: Any) -> Callable[[], Subject]:
+def _numpy(name: str, convention: str, **more: Any) -> Mapping[str, Callable[[], Subject]]:
     def load_it() -> Subject:
         call = by_convention(getattr(implementations, name), convention, "softmax")
         return Subject(
@@ -270,11 +315,14 @@ def _numpy(name: str, convention: str, **more: Any) -> Callable[[], Subject]:
             **more,
         )
 
-    return load_it
+    return {"cpu": load_it}
 
 
-def _torch() -> Subject:
+def _torch(target: str) -> Subject:
     import torch
+
+    if target == "cuda" and not torch.cuda.is_available():
+        raise Missing(f"torch {torch.__version__} finds no GPU")
 
     def entropy(t: Any, dim: int) -> Any:
         logits = t.movedim(dim, -1)
@@ -287,10 +335,11 @@ def _torch() -> Subject:
         if not x.flags.writeable:
             x = x.copy()
         if x.dtype.name == "bfloat16":
-            return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
-        return torch.from_numpy(x)
+            return torch.from_numpy(x.view(np.int16)).to(target).view(torch.bfloat16)
+        return torch.from_numpy(x).to(target)
 
     def array(t: Any, like: Array) -> Array:
+        t = t.cpu()
         if t.dtype == torch.bfloat16:
             return np.asarray(t.view(torch.int16).numpy().view(like.dtype))
         return np.asarray(t.numpy())
@@ -301,7 +350,7 @@ def _torch() -> Subject:
     def gradient(name: str, x: Array, weights: Array) -> Array:
         t = tensor(x).requires_grad_()
         names[name](t, dim=-1).backward(tensor(weights))
-        return np.asarray(t.grad.numpy())
+        return array(t.grad, x)
 
     return Subject(
         name="torch",
@@ -312,12 +361,20 @@ def _torch() -> Subject:
         takes_arrays=False,
         any_axis=False,
         gradient=gradient,
+        target=target,
     )
 
 
-def _jax() -> Subject:
+def _jax(target: str) -> Subject:
+    # Else each process takes three quarters of a GPU's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
+    try:
+        device = jax.devices({"cuda": "gpu"}.get(target, target))[0]
+    except RuntimeError as error:
+        raise Missing(f"jax {jax.__version__}: {str(error).splitlines()[0]}") from None
+    jax.config.update("jax_default_device", device)
     jax.config.update("jax_enable_x64", True)
     names = {
         "softmax": jax.jit(jax.nn.softmax, static_argnames="axis"),
@@ -341,6 +398,29 @@ def _jax() -> Subject:
         dtypes=tuple(FORMATS),
         takes_arrays=False,
         gradient=gradient,
+        target=target,
+    )
+
+
+def _cupy() -> Subject:
+    import cupy
+    from cupyx.scipy import special
+
+    if not cupy.is_available():
+        raise Missing(f"cupy {cupy.__version__} finds no GPU")
+
+    def adapted(name: str) -> Function:
+        call = getattr(special, name)
+        return lambda x, axis: cupy.asnumpy(call(cupy.asarray(x), axis=axis))
+
+    return Subject(
+        name="cupy",
+        version=cupy.__version__,
+        functions={name: adapted(name) for name in USUAL}
+        | {"exp": lambda x, axis=None: cupy.asnumpy(cupy.exp(cupy.asarray(x)))},
+        dtypes=("float16", "float32", "float64"),
+        takes_arrays=False,
+        target="cuda",
     )
 
 
@@ -404,20 +484,24 @@ def _sklearn() -> Subject:
 
 
 _KNOWN = {
-    "fastsoftmax": _Known("this project's functions", _fastsoftmax, ("fastsoftmax",)),
-    "scipy": _Known("scipy.special, and scipy.stats.entropy of its softmax", _scipy, ("scipy",)),
+    "fastsoftmax": _Known("this project's functions", _both(_fastsoftmax), ("fastsoftmax",)),
+    "scipy": _Known(
+        "scipy.special, and scipy.stats.entropy of its softmax", {"cpu": _scipy}, ("scipy",)
+    ),
     "numpy_naive": _Known("exp(x) / sum(exp(x), axis=0)", _numpy("numpy_naive", "first")),
     "numpy_global_max": _Known(
-        "maximum and sum over the whole array",
-        _numpy("numpy_global_max", "whole"),
+        "maximum and sum over the whole array", _numpy("numpy_global_max", "whole")
     ),
     "numpy_stable": _Known("maximum and sum along the axis", _numpy("numpy_stable", "axis")),
     "numpy_rows": _Known("the same with axis=1, for matrices only", _numpy("numpy_rows", "last")),
     "numpy_overwriting": _Known(
         "the same with axis=1, written into its argument", _numpy("numpy_overwriting", "last")
     ),
-    "torch": _Known("torch on the CPU", _torch, ("torch",)),
-    "jax": _Known("jax.nn, jitted", _jax, ("jax",)),
-    "onnxruntime": _Known("its operators on the CPU", _onnxruntime, ("onnxruntime", "onnx")),
-    "sklearn": _Known("sklearn.utils.extmath.softmax", _sklearn, ("sklearn",)),
+    "torch": _Known("torch", _both(_torch), ("torch",)),
+    "jax": _Known("jax.nn, jitted", _both(_jax), ("jax",)),
+    "cupy": _Known("cupyx.scipy.special", {"cuda": _cupy}, ("cupy",)),
+    "onnxruntime": _Known(
+        "its operators on the CPU", {"cpu": _onnxruntime}, ("onnxruntime", "onnx")
+    ),
+    "sklearn": _Known("sklearn.utils.extmath.softmax", {"cpu": _sklearn}, ("sklearn",)),
 }

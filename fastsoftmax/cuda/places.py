@@ -201,6 +201,10 @@ class Across(Place):
         self.stop = select(self.inside, batch.length, 0)
         self.first, self.step = group.member(), group.size
 
+    def has(self, k: Index, i: int) -> Value:
+        """Whether there is such a logit: those of a piece are in one line."""
+        return super().has(k, 0)
+
     @staticmethod
     def _tiles(batch: Batch, items: int) -> Value:
         width = WARP * items
