@@ -72,7 +72,7 @@ def check(kind, shape, capability):
     ptx = code.ptx
     for never in (r"\.approx", r"\.ftz", r"(ld|st)\.local", r"\bmul\.f(32|64)", r"\bex2", r"\brcp"):
         found = re.search(never, ptx)
-        assert not found or found[0] == "rcp" and "rcp.rn.f64" in ptx, (shape, found)
+        assert not found or (found[0] == "rcp" and "rcp.rn.f64" in ptx), (shape, found)
     if shape.name == "rows" and shape.exact:
         vector = VECTOR[kind.storage]
         assert len(re.findall(rf"ld\.global\.{re.escape(vector)}", ptx)) == shape.pieces

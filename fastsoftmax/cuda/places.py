@@ -63,8 +63,8 @@ class Place:
         ]
 
     def has(self, k: Index, i: int) -> Value:
-        """Whether there is such a logit: of the one row of a piece, or of all its rows."""
-        return self._left > k * self.step + (i if self.rows == 1 else 0)
+        """Whether there is such a logit."""
+        return self._left > k * self.step
 
     def whole(self, k: Index) -> Value:
         """Whether a piece is inside with all its logits."""
@@ -173,7 +173,7 @@ class Along(Place):
 
     def has(self, k: Index, i: int) -> Value:
         """Whether there is such a logit."""
-        inside = super().has(k, i)
+        inside = self._left > k * self.step + i
         if self.exact or (isinstance(k, int) and k > 0):
             return inside
         return inside & (self._before <= k * self.step + i)
@@ -200,10 +200,6 @@ class Across(Place):
         self.inside = (self.inner < batch.inner) & (self.outer < batch.outer)
         self.stop = select(self.inside, batch.length, 0)
         self.first, self.step = group.member(), group.size
-
-    def has(self, k: Index, i: int) -> Value:
-        """Whether there is such a logit: those of a piece are in one line."""
-        return super().has(k, 0)
 
     @staticmethod
     def _tiles(batch: Batch, items: int) -> Value:
