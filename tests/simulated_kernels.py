@@ -12,6 +12,7 @@ import fastsoftmax
 from fastsoftmax.arithmetic.formulas import FORMULAS
 from fastsoftmax.cuda import plan, simulated
 from fastsoftmax.cuda.batch import Kind
+from fastsoftmax.cuda.cuts import LINES
 from fastsoftmax.cuda.shape import Shape
 from fastsoftmax.cuda.view import View
 
@@ -196,14 +197,14 @@ def test_columns_around_what_kernels_hold(formula, dtype, shape, length, inner):
 @of_every_kind
 def test_rows_that_blocks_share(formula, dtype):
     width = 16 // BYTES[dtype]
-    for length, cuts in ((64 * width, 2), (130 * width + 1, 3)):
-        x = aligned(logits(dtype, (14, length)))
-        out = aligned(outcome(formula, x))
-        notes = np.zeros(14 * cuts * 12, np.int64)
-        for name in ("maxima", "counts", "results"):
-            shape = Shape(name, 64, 64, exact=length % width == 0)
-            launch(Kind(formula, dtype), shape, x, out, cuts=cuts, notes=notes)
-        assert_same(formula, out, x)
+    length, cuts = 130 * width + 1, 3
+    x = aligned(logits(dtype, (14, length)))
+    out = aligned(outcome(formula, x))
+    notes = np.zeros(14 * cuts * LINES, np.int64)
+    for name in ("maxima", "counts", "results"):
+        shape = Shape(name, 64, 64, exact=False)
+        launch(Kind(formula, dtype), shape, x, out, cuts=cuts, notes=notes)
+    assert_same(formula, out, x)
 
 
 # --- as calls do ----------------------------------------------------------------------------------
@@ -218,7 +219,7 @@ def test_calls(formula, dtype, shape):
     assert_same(formula, out, x)
 
 
-@pytest.mark.parametrize("shape", [(30, 40), (30, 37), (2, 5000), (20, 10, 4)])
+@pytest.mark.parametrize("shape", [(30, 40), (30, 37), (3, 300), (20, 10, 4)])
 @of_every_kind
 def test_masks(formula, dtype, shape):
     x = aligned(logits(dtype, shape))

@@ -25,7 +25,10 @@ def _operator(real: str, integer: str, *sign: str, swapped: bool = False) -> _Op
     """An operator of values, by the names of LLVM's instructions."""
 
     def apply(a: Any, b: Any) -> Value:
-        a, b = matched(b, a) if swapped else matched(a, b)
+        if swapped:
+            b, a = matched(a, b)
+        elif not isinstance(b, Value) or a.ir.type != b.ir.type:
+            a, b = matched(a, b)
         method = getattr(builder(), real if a.element in _BITS else integer)
         return Value(method(*sign, a.ir, b.ir))
 
@@ -39,20 +42,15 @@ class Value:
     the right keep the sign; comparisons with NaN are false, but for !=.
     """
 
-    __slots__ = ("ir",)
+    __slots__ = ("element", "ir", "width")
 
     def __init__(self, value: ir.Value) -> None:
-        self.ir = value
-
-    @property
-    def width(self) -> int | None:
-        """How many lanes there are; None for a single number."""
-        return self.ir.type.count if isinstance(self.ir.type, ir.VectorType) else None
-
-    @property
-    def element(self) -> ir.Type:
-        """LLVM's type of one lane."""
-        return self.ir.type.element if self.width else self.ir.type
+        self.ir, kind = value, value.type
+        #: How many lanes there are, None for a single number; and LLVM's type of one.
+        self.width: int | None = None
+        self.element: ir.Type = kind
+        if isinstance(kind, ir.VectorType):
+            self.width, self.element = kind.count, kind.element
 
     __add__ = _operator("fadd", "add")
     __sub__ = _operator("fsub", "sub")
