@@ -266,10 +266,31 @@ def test_no_temperature_that_is_none(formula):
 @of_every_kind
 def test_strides_of_any_kind(formula, dtype):
     base = aligned(logits(dtype, (24, 60)))
-    for x in (base[:, ::2], base[::3, 1:38], base[::-1], base[:, ::-1], base.T, base[:, 5:6]):
+    single = base.reshape(-1)[1:25].reshape(24, 1)
+    for x in (
+        base[:, ::2], base[::3, 1:38], base[::-1], base[:, ::-1], base.T, base[:, 5:6], single,
+        base[:, :1],
+    ):  # fmt: skip
         out = outcome(formula, x)
         run(formula, x, out)
         assert_same(formula, out, np.ascontiguousarray(x))
+
+
+@of_every_kind
+def test_rows_of_one_logit_anywhere(formula, dtype):
+    x = aligned(logits(dtype, (30, 1)), 1)
+    memory = np.full(100, 77, dtype=x.dtype)
+    for step in (1, 2, 3):
+        place = memory[4 : 4 + 30 * step : step]
+        out = place.reshape(30, 1) if formula.mapped else place
+        given = View(
+            place.ctypes.data, x.dtype.name, out.shape,
+            (step * x.itemsize, 0)[: out.ndim], x.itemsize,
+        )  # fmt: skip
+        plan.compute(formula, view(x), given, None, None, 0)
+        assert_same(formula, out, x)
+        assert (np.delete(memory, np.arange(4, 4 + 30 * step, step)) == 77).all()
+        memory[:] = 77
 
 
 @pytest.mark.parametrize("dtype", TYPES)

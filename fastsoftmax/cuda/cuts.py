@@ -58,7 +58,7 @@ class _Cut:
                 device().load(self._address(cut, line + i), "int64")[0] for i in range(len(none))
             ]
             found.set(*merge(found.get(), from_slots(slots, none)))
-        return self.group.together(found.get(), merge)
+        return self.group.together("noted", found.get(), merge)
 
     def largest(self) -> States:
         """The row's largest logits."""
@@ -82,6 +82,11 @@ def _cuts(batch: Batch, shape: Shape, body: Callable[[_Cut], None]) -> None:
         body(_Cut(batch, shape, item))
 
 
+def _rows(batch: Batch, shape: Shape, body: Callable[[_Cut], None]) -> None:
+    for row in numbers(batch.outer, shape):
+        body(_Cut(batch, shape, row * batch.cuts))
+
+
 def maxima(batch: Batch, shape: Shape) -> None:
     """Note the largest logits of cuts."""
 
@@ -103,13 +108,11 @@ def counts(batch: Batch, shape: Shape) -> None:
 
 
 def results(batch: Batch, shape: Shape) -> None:
-    """The results of cuts; where a row has one, the first cut's block writes it."""
+    """The results of cuts, or of whole rows where a row has one."""
 
     def body(cut: _Cut) -> None:
         seen = cut.steps.seen(cut.largest())
         made = cut.steps.finished(seen, cut.counted())
-        if not batch.kind.formula.mapped:
-            cut.steps.place.inside = cut.steps.place.inside & (cut.number == 0)
         cut.steps.results(seen, made)
 
-    _cuts(batch, shape, body)
+    (_cuts if batch.kind.formula.mapped else _rows)(batch, shape, body)

@@ -24,6 +24,9 @@ INSTALL = "pip install 'fastsoftmax[cuda13]' (or [cuda12], for a driver before 5
 LEGACY, PER_THREAD = 1, 2
 _OF_ANY_DEVICE = (0, LEGACY, PER_THREAD)
 
+# Bytes of a device that the driver keeps for calls to come.
+_KEPT = 64 << 20
+
 _AS_IT_IS = contextlib.nullcontext()
 
 
@@ -57,6 +60,7 @@ class Driver:
     def __init__(self, api: Any) -> None:
         self._api = api
         self._contexts: dict[int, Any] = {}
+        self._keeping: set[int] = set()
         self._call("cuInit", 0)
         if not self._call("cuDeviceGetCount"):
             raise Unavailable("calls on a GPU need one, and the driver finds none")
@@ -142,7 +146,18 @@ class Driver:
 
     def allocate(self, size: int, stream: int) -> int:
         """Memory of the current device, from this point of a stream on."""
+        self._keep_memory(self.current_device())
         return int(self._call("cuMemAllocAsync", max(size, 1), stream))
+
+    def _keep_memory(self, device: int) -> None:
+        """Have what is given back be kept for the next call, which would wait for new pages."""
+        if device in self._keeping:
+            return
+        self._keeping.add(device)
+        pool = self._call("cuDeviceGetDefaultMemPool", self._call("cuDeviceGet", device))
+        threshold = self._api.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+        if int(self._call("cuMemPoolGetAttribute", pool, threshold)) < _KEPT:
+            self._call("cuMemPoolSetAttribute", pool, threshold, self._api.cuuint64_t(_KEPT))
 
     def free(self, pointer: int, stream: int) -> None:
         """Give memory back at this point of a stream."""

@@ -56,16 +56,25 @@ class Group(NamedTuple):
         member = thread % self.size
         return member + device().rank() * self.size if self.clusters > 1 else member
 
-    def together(self, state: State, merge: Merge) -> State:
-        """What all of a row's threads found, merged in any order; all of them have it."""
+    def together(self, name: str, state: State, merge: Merge) -> State:
+        """What all of a row's threads found, merged in any order; all of them have it.
+
+        By shared memory of this name, which blocks of a cluster may still read: they have done so
+        once all have met under another name, or at `leave`.
+        """
         if self.across:
             return self._of_warps(state, merge)
         state = _butterfly(state, merge, min(self.size, WARP))
         if self.size > WARP:
             state = self._of_block(state, merge)
         if self.clusters > 1:
-            state = self._of_cluster(state, merge)
+            state = self._of_cluster(name, state, merge)
         return state
+
+    def leave(self) -> None:
+        """Wait until nobody reads this block's memory any more."""
+        if self.clusters > 1:
+            device().cluster_barrier()
 
     def _of_block(self, state: State, merge: Merge) -> State:
         warps, thread = self.size // WARP, device().thread()
@@ -78,15 +87,14 @@ class Group(NamedTuple):
         device().barrier()
         return _butterfly(from_slots(found, state), merge, warps)
 
-    def _of_cluster(self, state: State, merge: Merge) -> State:
+    def _of_cluster(self, name: str, state: State, merge: Merge) -> State:
         thread = device().thread()
-        slots = _slots("blocks", len(state), 1)
+        slots = _slots(name, len(state), 1)
         for _ in when(thread == 0):
             for slot, value in zip(slots, state, strict=True):
                 slot.store(0, to_slot(value))
         device().cluster_barrier()
         found = [slot.of(thread % self.clusters, 0) for slot in slots]
-        device().cluster_barrier()
         return _butterfly(from_slots(found, state), merge, self.clusters)
 
     def _of_warps(self, state: State, merge: Merge) -> State:

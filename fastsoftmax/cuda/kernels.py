@@ -13,8 +13,8 @@ from fastsoftmax.cuda.places import Across, Along, Tile
 from fastsoftmax.cuda.shape import Shape
 from fastsoftmax.cuda.steps import Held, Reread, Steps, group_of, numbers
 
-# The elements of a tile in shared memory: 16 KiB of float32.
-TILE = 4096
+# The elements of a tile in shared memory: 16 for each of 128 threads.
+TILE = 2048
 
 
 def _along(batch: Batch, shape: Shape, tile: Value) -> Along:
@@ -27,6 +27,7 @@ def _rows(batch: Batch, shape: Shape) -> None:
     height = group_of(shape).rows
     for tile in numbers((batch.outer + (height - 1)) // height, shape):
         Steps(batch, group_of(shape), Held(_along(batch, shape, tile), shape.pieces)).all()
+    group_of(shape).leave()
 
 
 def _long_rows(batch: Batch, shape: Shape) -> None:

@@ -105,19 +105,24 @@ class _Device:
             )
         self.plan = plan.Device(device.properties.multiprocessor_count, (major, minor))
         self._kernels: dict[Any, Any] = {}
+        self._stream = functools.lru_cache(maxsize=64)(core.Stream.from_handle)  # 6 us
 
     def launch(
         self, kind: Kind, shape: Shape, blocks: int, arguments: tuple[Any, ...], stream: int
     ) -> None:
         """Start a kernel: so many blocks, or clusters."""
-        found = self._kernels.get((kind, shape, blocks))
-        if found is None:
+        kernel = self._kernels.get((kind, shape))
+        if kernel is None:
             made = code(kind, shape, self.plan.capability)
-            kernel = core.ObjectCode.from_cubin(made.machine).get_kernel(made.name)
-            cluster = {"cluster": shape.clusters} if shape.clusters > 1 else {}
-            layout = core.LaunchConfig(grid=blocks, block=shape.threads, **cluster)
-            found = self._kernels[kind, shape, blocks] = layout, kernel
-        core.launch(core.Stream.from_handle(stream), *found, *arguments)
+            loaded = core.ObjectCode.from_cubin(made.machine)
+            kernel = self._kernels[kind, shape] = loaded.get_kernel(made.name)
+        core.launch(self._stream(stream), _layout(shape, blocks), kernel, *arguments)
+
+
+@functools.lru_cache(maxsize=1024)
+def _layout(shape: Shape, blocks: int) -> Any:
+    cluster = {"cluster": shape.clusters} if shape.clusters > 1 else {}
+    return core.LaunchConfig(grid=blocks, block=shape.threads, **cluster)
 
 
 _device = functools.cache(_Device)

@@ -35,6 +35,7 @@ class Place:
 
     items = 1  # logits of a piece
     rows = 1  # rows that they are of
+    at_once = 1  # pieces that are read before the first is used, where they are not held
     exact = True
 
     def __init__(self, batch: Batch, group: Group, start: Index, stop: Value) -> None:
@@ -146,6 +147,7 @@ class Along(Place):
     ) -> None:
         super().__init__(batch, group, start, stop)
         self.items, self.exact = VECTOR // batch.kind.itemsize, exact
+        self.at_once = min(4, 16 // self.items)
         self.inside = row < batch.outer
         self.outer = select(self.inside, row, 0)
         self.step = group.size * group.clusters * self.items
@@ -190,6 +192,8 @@ class Along(Place):
 
 class Across(Place):
     """Rows side by side, as columns are: a warp's threads have one each, or a few."""
+
+    at_once = 8
 
     def __init__(self, batch: Batch, group: Group, tile: Value, items: int) -> None:
         super().__init__(batch, group, 0, batch.length)

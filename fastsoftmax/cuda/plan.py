@@ -84,7 +84,8 @@ def shapes(itemsize: int, roomy: bool, layout: Layout, device: Device) -> tuple[
     vectors = -(-layout.length // width) + (not exact)
     few, many = most.warp // width, most.block // width
     if vectors <= 32 * few:
-        size = _power(-(-vectors // few))
+        # of two vectors or more by two threads, so that whole sectors of 32 bytes are moved at once
+        size = max(_power(-(-vectors // few)), min(2, _power(vectors)))
         return [Shape("rows", THREADS, size, -(-vectors // size), exact=exact)], 1
     if layout.outer < device.multiprocessors and vectors > 4096:
         cuts = min(-(-CUT_WAVES * device.multiprocessors // layout.outer), CUTS)
@@ -138,7 +139,9 @@ def work(
     mapped = True, kind.formula.mapped, True, False
     steps = [_steps(each, full) for each, full in zip(strides, mapped, strict=True)]
     written = 2 if kind.formula.mapped else 1
-    along = inner == 1 and (length == 1 or all(step[1] == size for step in steps[:written]))
+    if length == 1:  # its step means nothing, and vectors are counted from before a row
+        steps = [(step[0], size, step[2]) for step in steps[:written]] + steps[written:]
+    along = inner == 1 and all(step[1] == size for step in steps[:written])
     if inner == 1 and not along:
         # rows with gaps between elements: columns of one array, across which threads lie
         outer, inner = 1, outer

@@ -23,7 +23,7 @@ from fastsoftmax.arithmetic.lanes import DOUBLE, FLOAT, INT64, REAL, Value, fma,
 from fastsoftmax.cpu import memory  # noqa: F401  knows arrays
 from fastsoftmax.cpu.target import CPU
 from fastsoftmax.cuda.batch import Kind
-from fastsoftmax.cuda.device import Device, Shared, Tables
+from fastsoftmax.cuda.device import Device, Index, Shared, Tables
 from fastsoftmax.cuda.kernels import written
 from fastsoftmax.cuda.shape import Shape
 
@@ -220,11 +220,15 @@ class Simulated(Device):
         return Value(Lanes(INT64, np.arange(self.threads) // self._each))
 
     def barrier(self) -> None:
+        self._met(cluster=False)
+
+    def cluster_barrier(self) -> None:
+        self._met(cluster=True)
+
+    def _met(self, cluster: bool) -> None:
         assert self._active.all(), "a barrier that not all threads of the block reach"
         for shared in self._shared.values():
-            shared.forget()
-
-    cluster_barrier = barrier
+            shared.forget(cluster)
 
     def exchanged(self, x: Value, distance: int) -> Value:
         warps = self._active.reshape(-1, min(32, self.threads))
@@ -278,55 +282,64 @@ def _stored(storage: str) -> np.dtype[Any]:
 
 
 class _Shared(Shared):
-    """Memory that threads share, and who wrote and read what of it since the last barrier."""
+    """Memory that threads share, and who wrote and read what of it since the last barrier.
+
+    A block's own threads are ordered by its barriers; what another block of the cluster wrote or
+    read, by those of the cluster alone.
+    """
 
     def __init__(self, target: Simulated, element: ir.Type, count: int) -> None:
         self._target, self._element, ranks = target, element, target.threads // target._each
         self._numbers: Array = np.zeros((ranks, count), _TYPES[element])
-        self._touched = np.full((2, ranks, count), -1)
+        # The thread that did it; -1 for none, -2 for several.
+        self._wrote, self._read = (np.full((ranks, count), -1) for _ in range(2))
+        self._wrote_before, self._read_afar = (np.zeros((ranks, count), bool) for _ in range(2))
 
-    def forget(self) -> None:
-        """All that was done before a barrier is seen by all after it."""
-        self._touched[:] = -1
+    def forget(self, cluster: bool) -> None:
+        """What was done before a barrier is seen by all after it."""
+        self._wrote[:], self._read[:] = -1, -1
+        if cluster:
+            self._wrote_before[:], self._read_afar[:] = False, False
 
-    def _place(self, index: Any, rank: Any = None) -> tuple[Any, Any, Any]:
-        """This thread's number, the rank and the index of those that are here."""
+    def _place(self, index: Index, rank: Value | None) -> tuple[Any, Any, Any]:
+        """The number of each thread that is here, its rank or another, and its index."""
         target = self._target
-        given = (number(index, INT64) if not isinstance(index, Value) else index).ir
-        rank = target.rank() if rank is None else rank
-        everyone = np.arange(target.threads)
-        return tuple(
-            np.broadcast_to(n, target.threads)[target._active]
-            for n in (everyone, _lanes(rank.ir), _lanes(given))
-        )  # type: ignore[return-value]
+        given = index if isinstance(index, Value) else number(index, INT64)
+        of = target.rank() if rank is None else rank
+        everyone = np.arange(target.threads), _lanes(of.ir), _lanes(given.ir)
+        here = [np.broadcast_to(n, target.threads)[target._active] for n in everyone]
+        return here[0], here[1], here[2]
 
-    def _check(self, kind: int, thread: Any, place: Any) -> None:
-        before = self._touched[kind][place]
-        assert ((before == -1) | (before == thread)).all(), "no barrier between two threads"
+    def load(self, index: Index) -> Value:
+        return self._loaded(*self._place(index, None))
 
-    def load(self, index: Any) -> Value:
-        return self._loaded(*self._place(index))
-
-    def of(self, rank: Value, index: Any) -> Value:
+    def of(self, rank: Value, index: Index) -> Value:
         return self._loaded(*self._place(index, rank))
 
     def _loaded(self, thread: Any, *place: Any) -> Value:
-        self._check(0, thread, place)
-        several = self._touched[1][place]
-        self._touched[1][place] = np.where((several == -1) | (several == thread), thread, -2)
+        near = thread // self._target._each == place[0]
+        writer = self._wrote[place]
+        seen = np.where(near, (writer == -1) | (writer == thread), ~self._wrote_before[place])
+        assert seen.all(), "what another thread wrote is read without a barrier"
+        self._read_afar[tuple(axis[~near] for axis in place)] = True
+        own = tuple(axis[near] for axis in place)
+        before, reader = self._read[own], thread[near]
+        self._read[own] = np.where((before == -1) | (before == reader), reader, -2)
+        self._read[tuple(axis[self._read[own] != reader] for axis in own)] = -2
         array = np.zeros(self._target.threads, self._numbers.dtype)
         array[self._target._active] = self._numbers[place]
         return Value(Lanes(self._element, array))
 
-    def store(self, index: Any, value: Value) -> None:
-        thread, *place = self._place(index)
-        where = tuple(place)
-        self._check(0, thread, where)
-        self._check(1, thread, where)
+    def store(self, index: Index, value: Value) -> None:
+        thread, *axes = self._place(index, None)
+        place = tuple(axes)
+        for touched in (self._wrote[place], self._read[place]):
+            assert ((touched == -1) | (touched == thread)).all(), "written without a barrier"
+        assert not self._read_afar[place].any(), "written without a barrier of the cluster"
         numbers = np.broadcast_to(_lanes(value.ir), self._target.threads)
-        self._numbers[where] = numbers[self._target._active]
-        self._touched[0][where] = thread
-        assert (self._touched[0][where] == thread).all(), "two threads write to one place"
+        self._numbers[place] = numbers[self._target._active]
+        self._wrote[place], self._wrote_before[place] = thread, True
+        assert (self._wrote[place] == thread).all(), "two threads write to one place"
 
 
 @cuda.jit

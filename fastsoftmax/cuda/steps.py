@@ -81,7 +81,11 @@ class Held:
 
 
 class Reread:
-    """Logits that are read again by each step."""
+    """Logits that are read again by each step.
+
+    Several pieces at once: with one, 8 KiB a multiprocessor would be under way, of 25 that an H200
+    needs. What is past the end is counted as what is as good as nothing, as always.
+    """
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -91,11 +95,13 @@ class Reread:
         self.place.begin()
         size = len(states[0]) if states else 0
         variables = Variables(*(value for state in states for value in state))
-        for k in loop(first, self.place.pieces if last is None else last):
+        several = self.place.at_once
+        for k in loop(first, self.place.pieces if last is None else last, several):
             now = variables.get()
             split = [now[i : i + size] for i in range(0, len(now), size)] if size else []
-            after = body(k, self.place.read(k), split)
-            variables.set(*(value for state in after for value in state))
+            for i, values in enumerate([self.place.read(k + i) for i in range(several)]):
+                split = body(k + i, values, split)
+            variables.set(*(value for state in split for value in state))
         now = variables.get()
         return [now[i : i + size] for i in range(0, len(now), size)] if size else []
 
@@ -104,15 +110,17 @@ class Reread:
 
         ``finish(state, terms)`` makes of a state of so many terms what can be added on and on.
         """
-        place, each = self.place, self.place.items // self.place.rows
-        pieces, most = place.pieces, CAPACITY // each
+        place, several = self.place, self.place.at_once
+        each = place.items // place.rows * several
+        pieces, most = place.pieces, CAPACITY // each * several
         states = [finish(start(), 0) for _ in range(place.rows)]
         size = len(states[0])
         sums = Variables(*(value for state in states for value in state))
         for first in loop(0, pieces, most):
             last = smaller(first + most, pieces)
             done = self.over([start() for _ in range(place.rows)], body, first, last)
-            found = [finish(state, (last - first) * each) for state in done]
+            turns = (last - first + (several - 1)) // several
+            found = [finish(state, turns * each) for state in done]
             now = sums.get()
             before = [now[i : i + size] for i in range(0, len(now), size)]
             after = [added(a, b) for a, b in zip(before, found, strict=True)]
@@ -163,7 +171,7 @@ class Steps:
             return after
 
         found = self.reading.over([self.nothing() for _ in range(self.place.rows)], body)
-        return [self.group.together(state, largest_and_nan) for state in found]
+        return [self.group.together("largest", state, largest_and_nan) for state in found]
 
     def seen(self, largest: States) -> list[Seen]:
         """What the terms of rows with these largest logits are computed with."""
@@ -202,7 +210,7 @@ class Steps:
             return [*counts_of(Sums(state[:-1], state[-1], kind.grids), terms, c), state[-1]]
 
         found = self.reading.counted(body, start, finish)
-        return [self.group.together(state, added) for state in found]
+        return [self.group.together("counts", state, added) for state in found]
 
     # --- results -------------------------------------------------------------------------------
 

@@ -183,9 +183,10 @@ class _Shared(Shared):
 
 
 def _assembled(text: str, constraints: str, result: ir.Type, *values: ir.Value) -> ir.Value:
-    """Instructions that LLVM has no names for."""
+    """Instructions that LLVM has no names for; it neither moves nor copies them, into branches."""
     kind = ir.FunctionType(result, [value.type for value in values])
-    return builder().asm(kind, text, constraints, list(values), True)
+    asm = ir.InlineAsm(kind, text, constraints, True)
+    return builder().call(asm, list(values), attrs=("convergent",))
 
 
 # --- numbers in memory ------------------------------------------------------------------------
