@@ -6,13 +6,17 @@ test_cuda.py runs this in a process of its own, as Numba simulates in all of a p
 import ml_dtypes
 import numpy as np
 import pytest
+import threads
 from numba import config
 
 import fastsoftmax
+from fastsoftmax.arithmetic import generated
 from fastsoftmax.arithmetic.formulas import FORMULAS
+from fastsoftmax.arithmetic.lanes import INT64, number, when
 from fastsoftmax.cuda import plan, simulated
 from fastsoftmax.cuda.batch import Kind
 from fastsoftmax.cuda.cuts import LINES
+from fastsoftmax.cuda.device import device
 from fastsoftmax.cuda.shape import Shape
 from fastsoftmax.cuda.view import View
 
@@ -113,6 +117,49 @@ def run(formula, x, out, temperature=None, mask=None):
     )  # fmt: skip
 
 
+# --- what kernels are made of ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", threads.CASES)
+def test_what_a_thread_does(name):
+    case = threads.CASES[name]
+    x = aligned(threads.INPUTS)
+    out = aligned(np.zeros_like(threads.wanted(case)))
+    for block in range(threads.BLOCKS):
+        target = simulated.Simulated(
+            threads.THREADS, case.clusters, block * case.clusters, threads.BLOCKS * case.clusters
+        )
+        with generated.writing(target, None, None), np.errstate(all="ignore"):
+            values = [number(0, INT64)] * 22
+            values[0], values[4] = (number(a.ctypes.data, INT64) for a in (x, out))
+            threads.body(case)(*values)
+    np.testing.assert_array_equal(threads.bits(out), threads.bits(threads.wanted(case)))
+
+
+def test_what_no_barrier_orders_is_found():
+    def missing_in_a_block(x):
+        memory, thread = device().shared("test", INT64, 64), device().thread()
+        memory.store(thread, thread)
+        return memory.load((thread + 1) % 64)
+
+    def missing_in_a_cluster(x):
+        memory, rank = device().shared("test", INT64, 1), device().rank()
+        for _ in when(device().thread() == 0):
+            memory.store(0, rank)
+        device().barrier()  # of the block alone
+        return memory.of((rank + 1) % 2, 0)
+
+    def one_too_early(x):
+        for _ in when(device().thread() < 3):
+            device().barrier()
+        return device().thread()
+
+    for write in (missing_in_a_block, missing_in_a_cluster, one_too_early):
+        target = simulated.Simulated(64, 2, 0, 2)
+        with generated.writing(target, None, None), pytest.raises(AssertionError, match="barrier"):
+            write(None)
+
+
 # --- every kernel, around every boundary -----------------------------------------------------
 
 
@@ -136,10 +183,10 @@ def kernels(width, exact):
 
 def launch(kind, shape, x, out, cuts=1, **more):
     """One kernel, of a layout that it takes."""
-    device = plan.Device(1, (9, 0))
+    of = plan.Device(1, (9, 0))
     offsets = view(x).pointer % 16, view(out).pointer % 16
     strides = x.strides, out.strides, *(more.get(n, np.empty(())).strides for n in ("mask", "each"))
-    todo = plan.work(kind, x.shape, strides, offsets, device)
+    todo = plan.work(kind, x.shape, strides, offsets, of)
     places = [a.ctypes.data for a in (x, out)]
     places += [more[n].ctypes.data if n in more else 0 for n in ("mask", "each")]
     flat = [n for place, step in zip(places, todo.steps, strict=True) for n in (place, *step)]

@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import pytest
+import threads
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
@@ -120,6 +121,14 @@ def test_logits_of_float32_take_no_instruction_of_float64(formula, storage):
         for shape in (Shape("rows", 128, 32, 1), Shape("rows", 128, 32, 3))
     ]
     assert double[0] == double[1] > 0
+
+
+@pytest.mark.parametrize("name", threads.CASES)
+def test_code_of_what_a_thread_does(name):
+    case = threads.CASES[name]
+    for capability in (HOPPER,) if case.clusters > 1 else (AMPERE, HOPPER):
+        bounds = threads.THREADS, 1
+        assert launch.compiled(threads.body(case), bounds, capability).machine
 
 
 def test_blocks_of_a_cluster_meet_as_often_as_is_written():

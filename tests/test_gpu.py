@@ -12,6 +12,7 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
+import threads
 from on_device import CuPy, Exported, Numba, Torch, same_bits
 
 import fastsoftmax
@@ -629,3 +630,35 @@ def test_the_command_line_on_the_device(tmp_path, capsys):
     )
     assert main(["info"]) == 0
     assert "compute capability" in capsys.readouterr().out
+
+
+# --- what kernels are made of ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", threads.CASES)
+def test_what_a_thread_does(name):
+    """The meaning that the simulator gives it."""
+    from cuda import core
+
+    from fastsoftmax.cuda import launch
+
+    case = threads.CASES[name]
+    on = core.Device()
+    on.set_current()
+    capability = tuple(on.compute_capability)
+    if case.clusters > 1 and capability < (9, 0):
+        pytest.skip("there are no clusters before compute capability 9.0")
+    code = launch.compiled(threads.body(case), (threads.THREADS, 1), capability)
+    kernel = core.ObjectCode.from_cubin(code.machine).get_kernel(code.name)
+    cluster = {"cluster": case.clusters} if case.clusters > 1 else {}
+    layout = core.LaunchConfig(grid=threads.BLOCKS, block=threads.THREADS, **cluster)
+    wanted = threads.wanted(case)
+    library = Torch()
+    x = library.put(threads.INPUTS)
+    out = library.put(np.zeros(wanted.nbytes // 2, np.float16))
+    arguments = [0] * 21 + [1.0]
+    arguments[0], arguments[4] = x.data_ptr(), out.data_ptr()
+    library.torch.cuda.synchronize()
+    core.launch(core.Stream.from_handle(0), layout, kernel, *arguments)
+    found = library.get(out).view(wanted.dtype)
+    np.testing.assert_array_equal(threads.bits(found), threads.bits(wanted))

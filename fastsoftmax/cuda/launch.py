@@ -41,10 +41,20 @@ class Code(NamedTuple):
 @functools.cache
 def code(kind: Kind, shape: Shape, capability: tuple[int, int]) -> Code:
     """The code of a kernel."""
+    resident = max(1, _RESIDENT[kind.roomy] // shape.threads)
+    return compiled(written(kind, shape), (shape.threads, resident), capability)
+
+
+def compiled(
+    write: Callable[..., None], bounds: tuple[int, int], capability: tuple[int, int]
+) -> Code:
+    """The code of what ``write`` writes of `PARAMETERS`, for blocks of so many threads.
+
+    ``bounds``: these, and how many such blocks a multiprocessor is to have room for.
+    """
     ptx, _ = cuda.compile(
-        _function(generated(written(kind, shape), PARAMETERS, Threads())),
-        _SIGNATURE, device=False, abi="numba", cc=capability, output="ptx",
-        launch_bounds=(shape.threads, max(1, _RESIDENT[kind.roomy] // shape.threads)),
+        _function(generated(write, PARAMETERS, Threads())),
+        _SIGNATURE, device=False, abi="numba", cc=capability, output="ptx", launch_bounds=bounds,
     )  # fmt: skip
     name = re.search(r"\.entry (\w+)", ptx)
     assert name, "PTX without a kernel"

@@ -211,7 +211,7 @@ class Simulated(Device):
         return Value(Lanes(INT64, np.arange(self.threads) % self._each))
 
     def block(self) -> Value:
-        return number(self._block, INT64)
+        return self.rank() + self._block
 
     def blocks(self) -> Value:
         return number(self._blocks, INT64)
