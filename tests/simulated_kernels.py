@@ -17,7 +17,7 @@ from fastsoftmax.cuda import plan, simulated
 from fastsoftmax.cuda.batch import Kind
 from fastsoftmax.cuda.cuts import LINES
 from fastsoftmax.cuda.device import device
-from fastsoftmax.cuda.shape import Shape
+from fastsoftmax.cuda.shape import Hardware, Shape
 from fastsoftmax.cuda.view import View
 
 assert config.ENABLE_CUDASIM, "run by test_cuda.py"
@@ -183,7 +183,7 @@ def kernels(width, exact):
 
 def launch(kind, shape, x, out, cuts=1, **more):
     """One kernel, of a layout that it takes."""
-    of = plan.Device(1, (9, 0))
+    of = Hardware(1, (9, 0))
     offsets = view(x).pointer % 16, view(out).pointer % 16
     strides = x.strides, out.strides, *(more.get(n, np.empty(())).strides for n in ("mask", "each"))
     todo = plan.work(kind, x.shape, strides, offsets, of)

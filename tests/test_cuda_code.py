@@ -16,7 +16,7 @@ from fastsoftmax.cuda import launch, plan
 from fastsoftmax.cuda.batch import Kind
 from fastsoftmax.cuda.device import STORAGE
 from fastsoftmax.cuda.device import VECTOR as VECTOR_BYTES
-from fastsoftmax.cuda.shape import Shape
+from fastsoftmax.cuda.shape import Hardware, Shape
 
 assert not config.ENABLE_CUDASIM
 
@@ -59,7 +59,7 @@ def kernels(kind, name, capability):
     given = LAYOUTS[name]
     given = given._replace(columns=min(given.columns, VECTOR_BYTES // kind.itemsize))
     kind = kind._replace(long=given.length > plan.BLOCK)
-    shapes, _ = plan.shapes(kind.itemsize, kind.roomy, given, plan.Device(132, capability))
+    shapes, _ = plan.shapes(kind.itemsize, kind.roomy, given, Hardware(132, capability))
     return [(kind, shape) for shape in shapes]
 
 

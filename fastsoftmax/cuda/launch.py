@@ -16,12 +16,11 @@ from cuda import core
 from numba import config, cuda, types
 
 from fastsoftmax.arithmetic.generated import generated
-from fastsoftmax.cuda import plan
 from fastsoftmax.cuda.batch import PARAMETERS, Kind
 from fastsoftmax.cuda.cuts import LINES
 from fastsoftmax.cuda.driver import Unavailable, driver
 from fastsoftmax.cuda.kernels import written
-from fastsoftmax.cuda.shape import Shape
+from fastsoftmax.cuda.shape import Hardware, Shape
 from fastsoftmax.cuda.target import Threads
 
 _SIGNATURE = types.void(*[types.int64] * (len(PARAMETERS) - 1), types.float64)
@@ -92,7 +91,7 @@ def noted(cuts: int) -> int:
 class _Simulator:
     """What stands for a device in Numba's simulator."""
 
-    plan = plan.Device(2, (9, 0))
+    hardware = Hardware(2, (9, 0))
 
     def launch(
         self, kind: Kind, shape: Shape, blocks: int, arguments: tuple[Any, ...], stream: int
@@ -113,7 +112,7 @@ class _Device:
             raise Unavailable(
                 f"GPU {number} has compute capability {major}.{minor}, and kernels need 8.0 or more"
             )
-        self.plan = plan.Device(device.properties.multiprocessor_count, (major, minor))
+        self.hardware = Hardware(device.properties.multiprocessor_count, (major, minor))
         self._kernels: dict[Any, Any] = {}
         self._stream = functools.lru_cache(maxsize=64)(core.Stream.from_handle)  # 6 us
 
@@ -123,7 +122,7 @@ class _Device:
         """Start a kernel: so many blocks, or clusters."""
         kernel = self._kernels.get((kind, shape))
         if kernel is None:
-            made = code(kind, shape, self.plan.capability)
+            made = code(kind, shape, self.hardware.capability)
             loaded = core.ObjectCode.from_cubin(made.machine)
             kernel = self._kernels[kind, shape] = loaded.get_kernel(made.name)
         core.launch(self._stream(stream), _layout(shape, blocks), kernel, *arguments)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fastsoftmax.arithmetic.formulas import Formula
 from fastsoftmax.cuda.batch import Kind
 from fastsoftmax.cuda.device import VECTOR, WARP
-from fastsoftmax.cuda.shape import Shape
+from fastsoftmax.cuda.shape import Hardware, Shape
 from fastsoftmax.cuda.view import View
 
 # The longest rows that float32 counts on two grids, on the CPU, too.
@@ -26,13 +26,6 @@ CUTS, CUT_WAVES = 1024, 4
 
 Triple = tuple[int, int, int]
 Strides = tuple[int, ...]
-
-
-class Device(NamedTuple):
-    """What of a device decides about kernels."""
-
-    multiprocessors: int
-    capability: tuple[int, int]
 
 
 class Layout(NamedTuple):
@@ -72,7 +65,9 @@ def _power(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def shapes(itemsize: int, roomy: bool, layout: Layout, device: Device) -> tuple[list[Shape], int]:
+def shapes(
+    itemsize: int, roomy: bool, layout: Layout, hardware: Hardware
+) -> tuple[list[Shape], int]:
     """The kernels of a call, one after the other, and into how many cuts rows fall."""
     most = held(itemsize, roomy)
     if not layout.along:
@@ -87,8 +82,8 @@ def shapes(itemsize: int, roomy: bool, layout: Layout, device: Device) -> tuple[
         # of two vectors or more by two threads, so that whole sectors of 32 bytes are moved at once
         size = max(_power(-(-vectors // few)), min(2, _power(vectors)))
         return [Shape("rows", THREADS, size, -(-vectors // size), exact=exact)], 1
-    if layout.outer < device.multiprocessors and vectors > 4096:
-        cuts = min(-(-CUT_WAVES * device.multiprocessors // layout.outer), CUTS)
+    if layout.outer < hardware.multiprocessors and vectors > 4096:
+        cuts = min(-(-CUT_WAVES * hardware.multiprocessors // layout.outer), CUTS)
         names = "maxima", "counts", "results"
         shapes = [Shape(name, 256, 256, exact=exact) for name in names]
         return shapes, min(cuts, -(-vectors // 512))
@@ -96,7 +91,7 @@ def shapes(itemsize: int, roomy: bool, layout: Layout, device: Device) -> tuple[
         threads = max(64, _power(-(-vectors // many)))
         return [Shape("rows", threads, threads, -(-vectors // threads), exact=exact)], 1
     clusters = _power(-(-vectors // (512 * many)))
-    if device.capability >= (9, 0) and clusters <= CLUSTER:
+    if hardware.capability >= (9, 0) and clusters <= CLUSTER:
         pieces = -(-vectors // (512 * clusters))
         return [Shape("rows", 512, 512, pieces, clusters=clusters, exact=exact)], 1
     return [Shape("long_rows", 512, 512, exact=exact)], 1
@@ -128,7 +123,7 @@ class Work(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def work(
-    kind: Kind, shape: Strides, strides: tuple[Strides, ...], offsets: Strides, device: Device
+    kind: Kind, shape: Strides, strides: tuple[Strides, ...], offsets: Strides, hardware: Hardware
 ) -> Work:
     """What there is to do for x of a shape (rows, length) or (outer, length, inner).
 
@@ -154,8 +149,8 @@ def work(
         packed=begins and (outer == 1 or all(step[0] == length * size for step in arrays)),
         columns=_columns_of(size, inner, arrays, offsets[:written]),
     )  # fmt: skip
-    chosen, cuts = shapes(size, kind.roomy, layout, device)
-    launches = [(shape, _blocks(shape, layout, cuts, device)) for shape in chosen]
+    chosen, cuts = shapes(size, kind.roomy, layout, hardware)
+    launches = [(shape, _blocks(shape, layout, cuts, hardware)) for shape in chosen]
     return Work(kind, (outer, length, inner), tuple(steps), tuple(launches), cuts)
 
 
@@ -175,13 +170,13 @@ def _columns_of(size: int, inner: int, arrays: list[Triple], offsets: Strides) -
     return 1
 
 
-def _blocks(shape: Shape, layout: Layout, cuts: int, device: Device) -> int:
+def _blocks(shape: Shape, layout: Layout, cuts: int, hardware: Hardware) -> int:
     """As many blocks, or clusters, as there are tiles to do, but not many more than fit."""
     if layout.along:
         tiles = -(-layout.outer // max(1, shape.threads // shape.size)) * cuts
     else:
         tiles = layout.outer * -(-layout.inner // (WARP * shape.items))
-    return min(tiles, WAVES * device.multiprocessors)
+    return min(tiles, WAVES * hardware.multiprocessors)
 
 
 def compute(
@@ -209,7 +204,7 @@ def compute(
     device = launch.current()
     todo = work(
         kind, x.shape, tuple(() if view is None else view.strides for view in given),
-        (x.pointer % VECTOR, out.pointer % VECTOR), device.plan,
+        (x.pointer % VECTOR, out.pointer % VECTOR), device.hardware,
     )  # fmt: skip
     places = [0 if view is None else view.pointer for view in given]
     flat = [n for place, step in zip(places, todo.steps, strict=True) for n in (place, *step)]

@@ -1,4 +1,4 @@
-"""How a kernel's threads are laid out: what the plan chooses, and kernels are written for."""
+"""How a kernel's threads are laid out, and on what: chosen by the plan, written for by kernels."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ class Shape(NamedTuple):
     items: int = 1  # rows side by side of a thread, where rows are columns
     clusters: int = 1  # blocks that share a row
     exact: bool = True  # whether rows begin and end where vectors do
+
+
+class Hardware(NamedTuple):
+    """What of a device decides about kernels."""
+
+    multiprocessors: int
+    capability: tuple[int, int]
