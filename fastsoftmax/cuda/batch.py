@@ -37,8 +37,8 @@ class Kind(NamedTuple):
 
     @property
     def roomy(self) -> bool:
-        """Whether there is one total and no temperature, which leaves registers for logits."""
-        return self.formula.totals == 1 and self.temperature is None
+        """Whether there is one total and nothing else, which leaves registers for logits."""
+        return self.formula.totals == 1 and self.temperature is None and not self.masked
 
     @property
     def element(self) -> ir.Type:
