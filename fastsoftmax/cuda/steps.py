@@ -7,6 +7,7 @@ targets, so that results have the bits of the CPU's.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -80,6 +81,23 @@ class Held:
         self._pieces[k] = values
 
 
+class _Kept:
+    """The states of rows, which a loop's turns change."""
+
+    def __init__(self, states: States) -> None:
+        self._sizes = [len(state) for state in states]
+        self._variables = Variables(*itertools.chain(*states))
+
+    def get(self) -> States:
+        """What they are now."""
+        values = iter(self._variables.get())
+        return [list(itertools.islice(values, size)) for size in self._sizes]
+
+    def set(self, states: States) -> None:
+        """What they are from now on."""
+        self._variables.set(*itertools.chain(*states))
+
+
 class Reread:
     """Logits that are read again by each step.
 
@@ -93,17 +111,13 @@ class Reread:
     def over(self, states: States, body: Body, first: Any = 0, last: Any = None) -> States:
         """The states after all pieces, or some."""
         self.place.begin()
-        size = len(states[0]) if states else 0
-        variables = Variables(*(value for state in states for value in state))
-        several = self.place.at_once
+        kept, several = _Kept(states), self.place.at_once
         for k in loop(first, self.place.pieces if last is None else last, several):
-            now = variables.get()
-            split = [now[i : i + size] for i in range(0, len(now), size)] if size else []
+            now = kept.get()
             for i, values in enumerate([self.place.read(k + i) for i in range(several)]):
-                split = body(k + i, values, split)
-            variables.set(*(value for state in split for value in state))
-        now = variables.get()
-        return [now[i : i + size] for i in range(0, len(now), size)] if size else []
+                now = body(k + i, values, now)
+            kept.set(now)
+        return kept.get()
 
     def counted(self, body: Body, start: Callable[[], State], finish: Any) -> States:
         """What was counted of all pieces, of so many at a time as integers can take.
@@ -113,20 +127,14 @@ class Reread:
         place, several = self.place, self.place.at_once
         each = place.items // place.rows * several
         pieces, most = place.pieces, CAPACITY // each * several
-        states = [finish(start(), 0) for _ in range(place.rows)]
-        size = len(states[0])
-        sums = Variables(*(value for state in states for value in state))
+        sums = _Kept([finish(start(), 0) for _ in range(place.rows)])
         for first in loop(0, pieces, most):
             last = smaller(first + most, pieces)
             done = self.over([start() for _ in range(place.rows)], body, first, last)
             turns = (last - first + (several - 1)) // several
             found = [finish(state, turns * each) for state in done]
-            now = sums.get()
-            before = [now[i : i + size] for i in range(0, len(now), size)]
-            after = [added(a, b) for a, b in zip(before, found, strict=True)]
-            sums.set(*(value for state in after for value in state))
-        now = sums.get()
-        return [now[i : i + size] for i in range(0, len(now), size)]
+            sums.set([added(a, b) for a, b in zip(sums.get(), found, strict=True)])
+        return sums.get()
 
     def keep(self, k: Any, values: list[Value]) -> None:
         """Put these in their place, if it takes what is not final."""
