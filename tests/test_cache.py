@@ -440,8 +440,11 @@ print(fastsoftmax.softmax([3.0, 1.0, 0.2]))
 
 
 def test_numbas_private_parts_are_reached_from_one_module():
-    """The others import what Numba's documentation writes extensions with."""
-    public = r"numba|numba\.extending|numba\.core\.cgutils|numba\.core\.typing(\.templates)?"
+    """The others import what Numba's and numba-cuda's documentation writes extensions with."""
+    public = (
+        r"numba|numba\.extending|numba\.core\.cgutils|numba\.core\.typing(\.templates)?"
+        r"|numba\.cuda\.extending"
+    )
     private = r"\.core\.registry|_is_initialized|magic_tuple|_rebuild|\._reduce\b|\._cache\b"
     found = {}
     for file in Path(fastsoftmax.__file__).parent.rglob("*.py"):
