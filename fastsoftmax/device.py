@@ -208,8 +208,7 @@ class DeviceCall:
     def _destination_without_logits(self) -> Held:
         """Rows of nothing are what rows of one logit at minus infinity are."""
         if self._formula.mapped or 0 in self._final:
-            like = self._out or self._x
-            return self._out or self._new(like, self._final, list(range(len(self._final))))
+            return self._out or self._new(self._x, self._final, list(range(len(self._final))))
         size = elements.SIZES[self._computed]
         with self._uploaded(
             "the result of no logits", np.array(elements.ABSENT[self._computed])

@@ -73,7 +73,7 @@ def softmax(
     TypeError
         For arrays of objects, strings or dates; sparse arrays, and tensors that require gradients;
         a ``where`` that is not boolean; an ``out`` or a ``dtype`` that cannot hold the result;
-        a ``where`` or ``out`` on the host beside x on a GPU, and the other way round.
+        an array ``where`` or ``out`` on the host beside x on a GPU, and the other way round.
     ValueError
         For an ``axis`` out of bounds (`numpy.exceptions.AxisError`) or given twice; a shape
         or labels that do not fit; a read-only ``out``; a ``temperature`` that is negative or NaN;
