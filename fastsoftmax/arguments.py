@@ -38,12 +38,17 @@ def unwrap(name: str, x: Any) -> Source:
     return Source(name, container.values(name, x), container.present(x), x, container)
 
 
-def array(name: str, argument: Any) -> Array:
-    """An argument beside the input as an array, whatever its labels."""
+def array(name: str, argument: Any, or_else: str = "") -> Array:
+    """An argument beside the input as an array, whatever its labels.
+
+    ``or_else``: what a caller may do with a mask, beside filling it.
+    """
     if type(argument) is np.ndarray:
         return argument
     if type(argument) is float:
         return np.array(argument)
+    if isinstance(argument, np.ma.MaskedArray):  # its mask would be lost
+        raise TypeError(f"{name} must not be a masked array: fill it{or_else}")
     if type(argument) is int and not -(2**63) <= argument < 2**64:  # NumPy would make an object
         try:
             argument = float(argument)
@@ -60,13 +65,16 @@ def operand(name: str, argument: Any, source: Source, reduced: Axes = ()) -> Arr
     """
     if type(argument) is np.ndarray:
         return argument
+    if type(argument) is float:
+        return np.array(argument)
     _refuse_device(name, argument, source.name)
-    if isinstance(argument, np.ma.MaskedArray):  # its mask would be lost
-        raise TypeError(f"{name} must not be a masked array: fill it, or mask {source.name}")
-    values = array(name, argument)
-    container, ours = container_of(argument), source.container.labels(source.original)
+    values = array(name, argument, f", or mask {source.name}")
+    ours = source.container.labels(source.original)
+    if ours is None:
+        return values
+    container = container_of(argument)
     theirs = container.labels(argument)
-    if ours is None or theirs is None:
+    if theirs is None:
         return values
     return aligned(
         Labelled(name, argument, values, container.package, theirs, _is_series(container)),
@@ -93,7 +101,7 @@ def place(out: Any, source: Source) -> Any:
 
 def element_type(dtype: Any) -> Any:
     """What NumPy calls a type that may be one of torch's."""
-    if not is_a(dtype, "torch", "dtype"):
+    if dtype is None or not is_a(dtype, "torch", "dtype"):
         return dtype
     name = torch_type(dtype)
     return numpy_type(name) if name == "bfloat16" else name

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax import arguments, checks, containers, device, extended, layout
+from fastsoftmax import arguments, checks, containers, extended, layout
 from fastsoftmax.arithmetic.formulas import LOGSUMEXP, Formula
 from fastsoftmax.cpu import plan
 from fastsoftmax.cuda.libraries import Exporter, library_of
@@ -25,20 +25,24 @@ _LOGITS = {"logsumexp": "a"}
 
 
 def rows(
-    formula: Formula, x: Any, axis: Any, where: Any = None, temperature: Any = 1.0,
+    formula: Formula, x: Any, axis: Any, *, where: Any = None, temperature: Any = 1.0,
     dtype: Any = None, out: Any = None, keepdims: bool = False, target: Any = None,
     stream: Any = None,
 ) -> Any:  # fmt: skip
     """A formula of the rows of ``x`` along ``axis``, as the caller wants it."""
-    if (
-        type(x) is np.ndarray
-        and target is None
-        and stream is None
-        and where is None
+    # Nothing but logits, an axis, a number as temperature, and an out.
+    simple = (
+        where is None
         and dtype is None
+        and stream is None
         and type(temperature) is float
-        and temperature == 1.0
         and (axis is None or type(axis) is int)
+    )
+    if (
+        simple
+        and type(x) is np.ndarray
+        and target is None
+        and temperature == 1.0
         and x.flags.c_contiguous
     ):
         small = _small(formula, x.dtype, x.shape, axis, keepdims)
@@ -49,8 +53,11 @@ def rows(
     name = _LOGITS.get(formula.name, "x")
     library = _library(name, x, target, stream)
     if library is not None:
-        if stream is None and _is_plain(axis, where, temperature, dtype):
-            done = device.plain(formula, name, library, x, axis, temperature, out, keepdims)
+        # Where there is no GPU, nobody waits for the import of these.
+        from fastsoftmax import device, plain
+
+        if simple and temperature >= 0:
+            done = plain.compute(formula, name, library, x, axis, temperature, out, keepdims)
             if done is not None:
                 return done
         there = device.DeviceCall(formula, name, library, x, axis, dtype, stream)
@@ -65,7 +72,7 @@ def rows(
 
 def _library(name: str, x: Any, target: Any, stream: Any) -> Exporter | None:
     """The library of logits on a GPU; a target or a stream that does not fit them is refused."""
-    if target not in (None, "cpu", "cuda"):
+    if target is not None and (type(target) is not str or target not in ("cpu", "cuda")):
         raise ValueError(f"target must be None, 'cpu' or 'cuda', got {target!r}")
     library = library_of(x)
     if library is not None and target == "cpu":
@@ -75,24 +82,18 @@ def _library(name: str, x: Any, target: Any, stream: Any) -> Exporter | None:
     return library
 
 
-def _is_plain(axis: Any, where: Any, temperature: Any, dtype: Any) -> bool:
-    """Whether a call has nothing but logits, an axis, a number as temperature, and an out."""
-    return (
-        where is None
-        and dtype is None
-        and (axis is None or type(axis) is int)
-        and type(temperature) is float
-        and temperature >= 0
-    )
-
-
 def weighted(
-    a: Any, axis: Any, b: Any, keepdims: Any, return_sign: Any, out: Any, where: Any, dtype: Any,
-    target: Any, stream: Any,
+    a: Any, axis: Any, b: Any, keepdims: Any, return_sign: Any, *, out: Any, where: Any,
+    dtype: Any, target: Any, stream: Any,
 ) -> Any:  # fmt: skip
     """logsumexp with weights, if any: with the sign, or NaN where the sum is negative."""
-    if _library("a", a, target, stream) is not None or target == "cuda":
-        raise ValueError("b= and return_sign= are computed on the CPU: pass an array on the host")
+    given = None
+    if _library("a", a, target, stream) is not None:
+        given = "pass an array on the host"
+    elif target == "cuda":
+        given = "leave out target='cuda'"
+    if given is not None:
+        raise ValueError(f"b= and return_sign= are computed on the CPU: {given}")
     call = Call(LOGSUMEXP, a, axis, where, 1.0, dtype, b)
     call.write_to(out, keepdims)
     value, sign = call.weighted()

@@ -143,6 +143,8 @@ def reduced_shape(shape: Shape, axes: Shape, keepdims: Any = True) -> Shape:
 
 def broadcast(name: str, array: Array, shape: Shape) -> Array:
     """``array`` in ``shape``, or an error that names the argument."""
+    if array.shape == shape:
+        return array
     check_broadcast(name, array.shape, shape)
     return np.broadcast_to(array, shape)
 

@@ -78,21 +78,17 @@ class Masked(Container):
     """NumPy's masked arrays."""
 
     def holds(self, x: Any) -> bool:
-        """As `Container.holds`."""
         return isinstance(x, np.ma.MaskedArray)
 
     def values(self, name: str, x: Any) -> Array:
-        """As `Container.values`."""
         values: Array = x.data.view(np.ndarray)
         return values
 
     def present(self, x: Any) -> Array | None:
-        """As `Container.present`."""
         # Each field of a structured array has a mask of its own; such an array is refused later.
         return None if x.dtype.names else ~np.ma.getmaskarray(x)
 
     def rewrapped(self, x: Any, result: Any) -> Any:
-        """As `Container.rewrapped`."""
         return np.ma.MaskedArray(result, mask=np.ma.getmaskarray(x).copy())
 
 
@@ -111,15 +107,12 @@ class Series(Pandas):
     """pandas's Series."""
 
     def holds(self, x: Any) -> bool:
-        """As `Container.holds`."""
         return is_a(x, "pandas", "Series")
 
     def labels(self, x: Any) -> dict[Any, Any] | None:
-        """As `Container.labels`."""
         return {"index": x.index}
 
     def rewrapped(self, x: Any, result: Any) -> Any:
-        """As `Container.rewrapped`."""
         return type(x)(result, index=x.index, name=x.name)
 
 
@@ -127,19 +120,15 @@ class DataFrame(Pandas):
     """pandas's DataFrame."""
 
     def holds(self, x: Any) -> bool:
-        """As `Container.holds`."""
         return is_a(x, "pandas", "DataFrame")
 
     def labels(self, x: Any) -> dict[Any, Any] | None:
-        """As `Container.labels`."""
         return {"index": x.index, "columns": x.columns}
 
     def rewrapped(self, x: Any, result: Any) -> Any:
-        """As `Container.rewrapped`."""
         return type(x)(result, index=x.index, columns=x.columns)
 
     def rewrapped_reduced(self, x: Any, result: Any, axes: Axes, keepdims: bool) -> Any:
-        """As `Container.rewrapped_reduced`."""
         if keepdims or np.ndim(result) == 0:
             return result
         if result.ndim == 2:
@@ -154,19 +143,15 @@ class Xarray(Container):
     package = "xarray"
 
     def holds(self, x: Any) -> bool:
-        """As `Container.holds`."""
         return is_a(x, "xarray", "DataArray")
 
     def labels(self, x: Any) -> dict[Any, Any] | None:
-        """As `Container.labels`."""
         return {dimension: x.indexes.get(dimension) for dimension in x.dims}
 
     def rewrapped(self, x: Any, result: Any) -> Any:
-        """As `Container.rewrapped`."""
         return x.copy(data=result)
 
     def rewrapped_reduced(self, x: Any, result: Any, axes: Axes, keepdims: bool) -> Any:
-        """As `Container.rewrapped_reduced`."""
         if keepdims or np.ndim(result) == 0:
             return result
         kept = [dimension for axis, dimension in enumerate(x.dims) if axis not in axes]
@@ -179,18 +164,15 @@ class Torch(Container):
     """torch's tensors in the host's memory, which NumPy shares."""
 
     def holds(self, x: Any) -> bool:
-        """As `Container.holds`."""
         return is_a(x, "torch", "Tensor")
 
     def values(self, name: str, x: Any) -> Array:
-        """As `Container.values`."""
         if x.requires_grad:
             raise TypeError(f"{name} requires gradients, of which none come: pass {name}.detach()")
         # What is negated or conjugated where it is read has other bits in memory.
         return self._shared(name, x.resolve_conj().resolve_neg())
 
     def memory(self, x: Any) -> Any:
-        """As `Container.memory`."""
         if x.requires_grad:
             raise TypeError("out requires gradients, of which none come: pass out.detach()")
         return self._shared("out", x)
@@ -211,19 +193,16 @@ class Torch(Container):
             ) from error
 
     def check_result(self, dtype: np.dtype[Any]) -> None:
-        """As `Container.check_result`."""
         if dtype.name not in _TORCH_TYPES:
             raise TypeError(f"dtype must be one of torch's, got {dtype!r}")
 
     def rewrapped(self, x: Any, result: Any) -> Any:
-        """As `Container.rewrapped`."""
         torch, array = sys.modules["torch"], np.asarray(result)
         if array.dtype.name == "bfloat16":
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
 
     def rewrapped_reduced(self, x: Any, result: Any, axes: Axes, keepdims: bool) -> Any:
-        """As `Container.rewrapped_reduced`."""
         return self.rewrapped(x, result)
 
 
@@ -232,11 +211,13 @@ CONTAINERS: tuple[Container, ...] = (
     Masked(), Series(), DataFrame(), Xarray(), Torch(), Container(),
 )  # fmt: skip
 PLAIN = CONTAINERS[-1]
+# Types of which it need not be asked.
+_PLAIN_TYPES = {np.ndarray, bool, int, float, complex, list, tuple}
 
 
 def container_of(x: Any) -> Container:
     """Of which kind an object is."""
-    if type(x) is np.ndarray:
+    if type(x) in _PLAIN_TYPES or isinstance(x, np.generic):
         return PLAIN
     return next(container for container in CONTAINERS if container.holds(x))
 

@@ -7,7 +7,6 @@ wrong is refused before anything is queued on a stream.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,97 +17,8 @@ from fastsoftmax.arithmetic.formulas import Formula
 from fastsoftmax.cuda import elements, libraries, plan
 from fastsoftmax.cuda.driver import driver, uploaded
 from fastsoftmax.cuda.libraries import Exporter, Held
-from fastsoftmax.cuda.view import Shape, View, contiguous
-
-
-class Plain(NamedTuple):
-    """What plain calls have in common whose logits lie alike."""
-
-    # Of what kernels see: the shape and the steps of the logits, and those of the result.
-    shape: Shape
-    strides: Shape
-    out_shape: Shape
-    out_strides: Shape
-    # The result's own shape, and how its axes lie in memory.
-    final: Shape
-    order: tuple[int, ...]
-    # The bytes of an array without gaps that lies as the logits do; 0 where these have gaps.
-    reach: int
-
-
-@functools.lru_cache(maxsize=1024)
-def _plain(
-    formula: Formula, shape: Shape, strides: Shape, itemsize: int, axis: int | None, keepdims: bool
-) -> Plain | None:
-    """What a plain call does; None where something must be copied, or is wrong."""
-    axes = checks.normalized_axes(len(shape), axis)
-    x = View(0, "", shape, strides, itemsize)
-    if not x.size or any(step % itemsize for step in strides):
-        return None
-    rows, mapped = layout.rows_of(x, axes), formula.mapped
-    moved = x.transpose(rows.order)
-    seen = moved.reshape(rows.seen[True])
-    if seen is None:
-        return None
-    final = shape if mapped else checks.reduced_shape(shape, axes, keepdims)
-    kept = [axis for axis in range(len(shape)) if mapped or keepdims or axis not in axes]
-    order = tuple(kept.index(axis) for axis in rows.order if axis in kept)
-    whole = moved.strides == contiguous(moved.shape, itemsize)
-    return Plain(
-        seen.shape, seen.strides, rows.seen[mapped], contiguous(rows.seen[mapped], itemsize),
-        final, order, x.size * itemsize if whole else 0,
-    )  # fmt: skip
-
-
-def plain(
-    formula: Formula, name: str, library: Exporter, x: Any, axis: int | None, temperature: float,
-    out: Any, keepdims: bool,
-) -> Any:  # fmt: skip
-    """A call without masks or other types and streams, all of which is decided by the layout.
-
-    As a `DeviceCall`, with all that depends on shapes and steps done once: 12 us where that takes
-    80. None where there is more to do.
-    """
-    held = library.hold(name, x, None)
-    view, place = held.view, None
-    if view.dtype not in elements.SIZES or view.pointer % view.itemsize:
-        return None
-    todo = _plain(formula, view.shape, view.strides, view.itemsize, axis, keepdims)
-    if todo is None:
-        return None
-    if out is not None:
-        place = _plain_out(library, held, out, todo.reach if formula.mapped else 0)
-        if place is None:
-            return None
-    with driver().current(held.device):
-        stream = library.current_stream(held)
-        steps = todo.strides if place else todo.out_strides
-        made = out if place else library.empty(held, todo.final, view.dtype, todo.order)
-        pointer = place or library.pointer(made)
-        plan.compute(
-            formula,
-            View(view.pointer, view.dtype, todo.shape, todo.strides, view.itemsize),
-            View(pointer, view.dtype, todo.out_shape, steps, view.itemsize),
-            None if temperature == 1.0 else temperature,
-            None,
-            stream,
-        )
-    if place:
-        library.written(out)
-    return made
-
-
-def _plain_out(library: Exporter, x: Held, out: Any, reach: int) -> int | None:
-    """The address of an ``out`` that lies as the logits, and is them or apart from them."""
-    if not reach or libraries.library_of(out) is not library:
-        return None
-    held = library.hold("out", out, None)
-    view, other = held.view, x.view
-    apart = view.pointer == other.pointer or abs(view.pointer - other.pointer) >= reach
-    alike = view[1:] == other[1:]
-    same = held.device == x.device and held.stream == x.stream
-    fit = not (held.read_only or view.pointer % view.itemsize)
-    return view.pointer if apart and alike and same and fit else None
+from fastsoftmax.cuda.view import Shape, View
+from fastsoftmax.loaded import type_name
 
 
 class Destination(NamedTuple):
@@ -139,6 +49,7 @@ class DeviceCall:
         self._axes = checks.normalized_axes(len(self._shape), axis)
         self._reduced = checks.reduced_shape(self._shape, self._axes)
         self._mask: Held | None = None
+        self._nothing_counts = False
         self._temperature: float | checks.Array | Held | None = None
         # Copies that kernels read, until these are queued.
         self._copies: list[Any] = []
@@ -156,8 +67,11 @@ class DeviceCall:
         """An argument beside the logits, on their device."""
         library = libraries.library_of(argument)
         if library is None:
+            what, advice = "", "copy it there first"
+            if name == "out" and not isinstance(argument, np.ndarray):
+                what, advice = f"a {type_name(argument)} ", "pass an array there"
             raise TypeError(
-                f"{name} is on the host, and {self._x.name} on {self._x.place}: copy it there first"
+                f"{name} is {what}on the host, and {self._x.name} on {self._x.place}: {advice}"
             )
         held = _aligned(library.hold(name, argument, self._stream))
         if held.device != self._x.device:
@@ -166,7 +80,8 @@ class DeviceCall:
 
     def leave_out(self, where: Any) -> None:
         """Take the mask of what counts."""
-        if where is None or where is True:
+        if where is None or isinstance(where, (bool, np.bool_)):
+            self._nothing_counts = where is not None and not where
             return
         self._mask = self._beside("where", where)
         if self._mask.view.dtype != "bool":
@@ -188,6 +103,8 @@ class DeviceCall:
         if held.view.dtype not in elements.SIZES and not elements.is_integer(held.view.dtype):
             raise TypeError(f"temperature must be real, got an array of {held.view.dtype}")
         checks.check_broadcast("temperature", held.view.shape, self._reduced)
+        if held.view.dtype != "float64" and not held.library.converts:
+            held.library.refuse(held, "pass an array of float64")
 
     def write_to(self, out: Any, keepdims: bool) -> None:
         """Take the array for the result, None for a new one, and whether reduced axes are kept."""
@@ -199,6 +116,8 @@ class DeviceCall:
         self._out = None if out is None else self._beside("out", out)
         if self._out is not None:
             self._check_out(self._out)
+        elif self._computed != self._result and not self._x.library.converts:
+            self._x.library.refuse(self._x, "leave out dtype=")
 
     def _check_out(self, out: Held) -> None:
         view = out.view
@@ -214,6 +133,9 @@ class DeviceCall:
             raise ValueError("out is read-only")
         if checks.overlaps_itself(view):
             raise ValueError(f"out must not overlap itself, got strides {view.strides}")
+        if view.dtype != self._computed and not out.library.converts:
+            advice = "" if self._computed == self._result else ", without dtype="
+            out.library.refuse(out, f"pass an out of {self._computed}{advice}")
         for other in (self._x, self._mask, self._temperature):
             in_place = self._formula.mapped and other is self._x
             if not isinstance(other, Held) or (in_place and view.same_memory(other.view)):
@@ -270,21 +192,27 @@ class DeviceCall:
     def _computed_rows(self) -> Held:
         x = self._converted(self._x, self._computed)
         rows = layout.rows_of(x.view, self._axes)
+        self._check_layouts(x, rows)
         place = self._destination(rows)
-        seen, mask = self._seen(x, rows), None
-        if self._mask is not None:
-            mask = self._seen(self._mask, rows)
-        with self._seen_temperature(rows) as temperature:
+        seen = self._seen(x, rows)
+        with self._seen_mask(rows) as mask, self._seen_temperature(rows) as temperature:
             self._compute(seen, place.seen, temperature, mask)
         return place.held
+
+    def _check_layouts(self, x: Held, rows: layout.Rows) -> None:
+        """Refuse what has no view as rows, and no library that copies it."""
+        for each, mapped in ((x, True), (self._mask, True), (self._temperature, False)):
+            if isinstance(each, Held) and not each.library.converts:
+                self._seen(each, rows, mapped)
 
     def _destination_without_logits(self) -> Held:
         """Rows of nothing are what rows of one logit at minus infinity are."""
         if self._formula.mapped or 0 in self._final:
-            like = self._out or self._x
-            return self._out or self._new(like, self._final, list(range(len(self._final))))
+            return self._out or self._new(self._x, self._final, list(range(len(self._final))))
         size = elements.SIZES[self._computed]
-        with uploaded(np.array(elements.ABSENT[self._computed]), self._stream) as pointer:
+        with self._uploaded(
+            "the result of no logits", np.array(elements.ABSENT[self._computed])
+        ) as pointer:
             steps = (0,) * len(self._reduced)
             x = View(pointer, self._computed, self._reduced, steps, size)
             rows = layout.rows_of(x, self._axes)
@@ -312,7 +240,7 @@ class DeviceCall:
             if seen is not None:
                 return Destination(out, seen)
         if out is not None and not out.library.converts:
-            out.library.assign(out, None)  # refuses it, before anything is queued
+            out.library.refuse(out, "pass one that lies in memory as x, or in C order")
         order = [self._kept.index(axis) for axis in rows.order if axis in self._kept]
         made = self._new(out or self._x, self._final, order)
         seen = self._result_seen(made.view, rows)
@@ -346,19 +274,37 @@ class DeviceCall:
         return seen
 
     @contextlib.contextmanager
+    def _uploaded(self, what: str, numbers: checks.Array) -> Iterator[int]:
+        """The address of numbers of the host's, copied on the stream."""
+        if driver().is_recorded(self._stream):
+            raise ValueError(
+                f"{what} is on the host, where a CUDA graph that runs later would not find "
+                f"it: copy it to {self._x.place} first"
+            )
+        with uploaded(numbers, self._stream) as pointer:
+            yield pointer
+
+    @contextlib.contextmanager
+    def _seen_mask(self, rows: layout.Rows) -> Iterator[View | None]:
+        """What a kernel is told of what counts: one element for all where nothing does."""
+        if self._mask is not None:
+            yield self._seen(self._mask, rows)
+        elif self._nothing_counts:
+            with self._uploaded("where", np.zeros(1, bool)) as pointer:
+                shape = rows.seen[True]
+                yield View(pointer, "bool", shape, (0,) * len(shape), 1)
+        else:
+            yield None
+
+    @contextlib.contextmanager
     def _seen_temperature(self, rows: layout.Rows) -> Iterator[float | View | None]:
         """What a kernel is told of temperatures; those of the host are copied, on the stream."""
         temperature = self._temperature
         if isinstance(temperature, Held):
             yield self._seen(self._converted(temperature, "float64"), rows, mapped=False)
         elif isinstance(temperature, np.ndarray):
-            if driver().is_recorded(self._stream):
-                raise ValueError(
-                    "temperature is on the host, where a CUDA graph that runs later would not find "
-                    f"it: copy it to {self._x.place} first"
-                )
             numbers = np.ascontiguousarray(rows.view_rows(temperature))
-            with uploaded(numbers, self._stream) as pointer:
+            with self._uploaded("temperature", numbers) as pointer:
                 yield View(pointer, "float64", numbers.shape, numbers.strides, 8)
         else:
             yield temperature

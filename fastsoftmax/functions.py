@@ -73,7 +73,7 @@ def softmax(
     TypeError
         For arrays of objects, strings or dates; sparse arrays, and tensors that require gradients;
         a ``where`` that is not boolean; an ``out`` or a ``dtype`` that cannot hold the result;
-        a ``where`` or ``out`` on the host beside x on a GPU, and the other way round.
+        an array ``where`` or ``out`` on the host beside x on a GPU, and the other way round.
     ValueError
         For an ``axis`` out of bounds (`numpy.exceptions.AxisError`) or given twice; a shape
         or labels that do not fit; a read-only ``out``; a ``temperature`` that is negative or NaN;
@@ -110,7 +110,10 @@ def softmax(
     array([[0.26894142, 0.73105858],
            [0.26894142, 0.73105858]])
     """
-    return call.rows(SOFTMAX, x, axis, where, temperature, dtype, out, False, target, stream)
+    return call.rows(
+        SOFTMAX, x, axis, where=where, temperature=temperature, dtype=dtype, out=out,
+        target=target, stream=stream,
+    )  # fmt: skip
 
 
 def log_softmax(
@@ -159,7 +162,10 @@ def log_softmax(
     >>> fastsoftmax.log_softmax(np.array([20, 0], np.float32))
     array([-2.0611537e-09, -2.0000000e+01], dtype=float32)
     """
-    return call.rows(LOG_SOFTMAX, x, axis, where, temperature, dtype, out, False, target, stream)
+    return call.rows(
+        LOG_SOFTMAX, x, axis, where=where, temperature=temperature, dtype=dtype, out=out,
+        target=target, stream=stream,
+    )  # fmt: skip
 
 
 def logsumexp(
@@ -235,8 +241,14 @@ def logsumexp(
     """
     keepdims = bool(keepdims)
     if b is None and not return_sign:
-        return call.rows(LOGSUMEXP, a, axis, where, 1.0, dtype, out, keepdims, target, stream)
-    return call.weighted(a, axis, b, keepdims, return_sign, out, where, dtype, target, stream)
+        return call.rows(
+            LOGSUMEXP, a, axis, where=where, dtype=dtype, out=out, keepdims=keepdims, target=target,
+            stream=stream,
+        )  # fmt: skip
+    return call.weighted(
+        a, axis, b, keepdims, return_sign, out=out, where=where, dtype=dtype, target=target,
+        stream=stream,
+    )  # fmt: skip
 
 
 def entropy(
@@ -289,4 +301,7 @@ def entropy(
     >>> float(fastsoftmax.entropy([40.0, 0.0]))
     1.7418252446695514e-16
     """
-    return call.rows(ENTROPY, x, axis, where, temperature, dtype, None, False, target, stream)
+    return call.rows(
+        ENTROPY, x, axis, where=where, temperature=temperature, dtype=dtype, target=target,
+        stream=stream,
+    )  # fmt: skip

@@ -52,6 +52,17 @@ print(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") els
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_gpus_arrays_need_is_imported_with_the_first_of_them():
+    program = """
+import sys
+import numpy as np
+from fastsoftmax import softmax
+softmax(np.zeros((2, 3)), 1, where=np.ones(3, bool), temperature=2.0)
+print({"fastsoftmax.device", "fastsoftmax.plain", "fastsoftmax.cuda.plan"} & set(sys.modules))
+"""
+    assert run(program).stdout.strip() == "set()"
+
+
 @pytest.mark.alone
 def test_importing_takes_hardly_longer_than_numba():
     program = """
@@ -440,8 +451,11 @@ print(fastsoftmax.softmax([3.0, 1.0, 0.2]))
 
 
 def test_numbas_private_parts_are_reached_from_one_module():
-    """The others import what Numba's documentation writes extensions with."""
-    public = r"numba|numba\.extending|numba\.core\.cgutils|numba\.core\.typing(\.templates)?"
+    """The others import what Numba's and numba-cuda's documentation writes extensions with."""
+    public = (
+        r"numba|numba\.extending|numba\.core\.cgutils|numba\.core\.typing(\.templates)?"
+        r"|numba\.cuda\.extending"
+    )
     private = r"\.core\.registry|_is_initialized|magic_tuple|_rebuild|\._reduce\b|\._cache\b"
     found = {}
     for file in Path(fastsoftmax.__file__).parent.rglob("*.py"):

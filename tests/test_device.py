@@ -59,7 +59,7 @@ class Recording(Simulated):
 def cuda(monkeypatch):
     """A driver without a GPU, for all who ask for one."""
     recording = Recording()
-    for name in ("cuda.driver", "cuda.libraries", "cuda.staged", "device"):
+    for name in ("cuda.driver", "cuda.libraries", "cuda.staged", "device", "plain"):
         module = __import__(f"fastsoftmax.{name}", fromlist=["driver"])
         monkeypatch.setattr(module, "driver", lambda: recording)
     return recording
@@ -147,7 +147,12 @@ def test_masks_that_broadcast(function):
     ):
         got = function(Standard(X), 1, where=Standard(mask))
         same(got, function(X, 1, where=mask))
-    same(function(Standard(X), 1, where=True), function(X, 1))
+    for number in (True, np.True_, False, np.False_):
+        for axis in (1, (0, 2), None):
+            same(function(Standard(X), axis, where=number), function(X, axis, where=number))
+        for shape in ((3, 0), (0, 3)):
+            x = np.zeros(shape, np.float32)
+            same(function(Standard(x), 1, where=number), function(x, 1, where=number))
 
 
 @pytest.mark.parametrize("function", [softmax, log_softmax, entropy])
@@ -311,6 +316,9 @@ def test_an_out_that_overlaps_what_is_read_is_refused(kernel):
 def test_arguments_on_the_host_beside_a_device_are_refused_by_name(kernel):
     words = "{} is on the host, and x on cuda:0: copy it there first"
     refused(TypeError, words.format("out"), out=X.copy())
+    words_of_out = "out is a {} on the host, and x on cuda:0: pass an array there"
+    refused(TypeError, words_of_out.format("list"), out=[1])
+    refused(TypeError, words_of_out.format("int"), out=1)
     refused(TypeError, words.format("where"), where=X > 0)
     refused(TypeError, words.format("where"), where=[True] * 5)
     assert not kernel.calls
@@ -341,6 +349,8 @@ def test_shapes_and_types_that_do_not_fit_are_refused_by_name(kernel):
     refused(ValueError, words, temperature=np.ones(2))
     words = "temperature must be real, got an array of complex128"
     refused(TypeError, words, temperature=OnDevice(np.ones(1, complex)))
+    masked = np.ma.array([2.0], mask=[True])
+    refused(TypeError, "temperature must not be a masked array: fill it", temperature=masked)
     for wrong in (-1, -1.0, np.nan, [1.0, 1.0, 1.0, 1.0, -2.0]):
         refused(ValueError, "temperature must not be negative or NaN", temperature=wrong)
     words = "softmax needs float16, bfloat16, float32, float64 or integers on a GPU, got"
@@ -363,11 +373,71 @@ def test_what_no_library_can_make_is_refused_with_what_to_do(kernel):
     refused(TypeError, f"x is {name}: pass out=")
     integers = OnDevice(X.astype(np.int32))
     refused(TypeError, f"x is {name}: pass an array of float64", x=integers, out=out)
-    refused(TypeError, f"out is {name}: pass one of the result's type, in C order", out=out)
+    refused(TypeError, f"out is {name}: pass an out of float32$", out=out)
+    narrow = {"x": OnDevice(X.astype(float)), "dtype": "f4", "out": OnDevice(X.copy())}
+    words = f"out is {name}: pass an out of float64, without dtype="
+    refused(TypeError, words, **narrow)
+    heat = OnDevice(np.ones(1, np.float32))
+    words = f"temperature is {name}: pass an array of float64"
+    refused(TypeError, words, x=Standard(X), temperature=heat)
     apart = OnDevice(np.zeros((3, 6, 5), np.float32)[:, :4])
     with pytest.raises(TypeError, match=f"x is {name}: pass an array in C order"):
         softmax(apart, None, out=OnDevice(X.copy()))
+    words = f"x is {name}: pass an array in C order, whose rows lie along its last axes"
+    for given in (apart, OnDevice(X)):  # also where out has no such view either
+        with pytest.raises(TypeError, match=words):
+            softmax(given, (0, 2), out=OnDevice(given.array.copy()))
+    with pytest.raises(TypeError, match=f"out is {name}: pass one that lies in memory as x"):
+        softmax(OnDevice(X), None, out=apart)
+    with pytest.raises(TypeError, match=f"where is {name}: pass an array in C order"):
+        softmax(Standard(X), None, where=OnDevice((X > 0)[:, :, ::-1]))
     assert not kernel.calls
+
+
+def test_a_type_that_numba_does_not_convert_is_refused_in_time(kernel, monkeypatch):
+    class Numbas(OnDevice):
+        pass
+
+    module = types.ModuleType("numba.cuda.cudadrv.devicearray")
+    module.DeviceNDArrayBase = Numbas
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    words = "x is a .*Numbas, which fastsoftmax can neither make anew nor convert: leave out dtype="
+    refused(TypeError, words, x=Numbas(X.astype(float)), dtype="f4")
+    assert not kernel.calls
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{}, {"typestr": "<f4"}, {"typestr": "number", "data": (0, 0), "shape": (1,)},
+     {"typestr": "<f4", "data": 5, "shape": (1,)}, {"typestr": "<f4", "data": (0, 0), "shape": 1}],
+)  # fmt: skip
+def test_what_exports_nothing_that_can_be_read_is_refused_by_name(broken, kernel):
+    class Broken:
+        __cuda_array_interface__ = broken
+
+    words = "{} is a .*Broken whose __cuda_array_interface__ cannot be read: "
+    for name in ("x", "where", "temperature", "out"):
+        refused(TypeError, words.format(name), **{name: Broken()})
+    assert not kernel.calls
+
+
+def test_what_dlpack_does_not_export_is_refused_by_name():
+    pytest.importorskip("cuda.core.utils", reason="cuda-core is not installed")
+
+    class Broken(ByDLPack):
+        def __dlpack__(self, **options):
+            raise BufferError("gone\nsince long")
+
+    words = "x is a .*Broken that cannot be read by DLPack: BufferError: gone since long"
+    refused(TypeError, words, x=Broken(X))
+
+
+def test_an_address_that_is_no_memory_of_a_device_is_refused_by_name(cuda, monkeypatch):
+    def unknown(pointer):
+        raise RuntimeError("cuPointerGetAttribute: CUDA_ERROR_INVALID_VALUE: invalid argument")
+
+    monkeypatch.setattr(cuda, "device_of_memory", unknown)
+    refused(ValueError, "x is at 0x.*, which is not in a GPU's memory: cuPointerGetAttribute")
 
 
 def test_an_array_with_a_mask_of_its_own_is_refused():
@@ -383,7 +453,9 @@ def test_weighted_sums_are_computed_on_the_cpu():
     words = "b= and return_sign= are computed on the CPU: pass an array on the host"
     refused(ValueError, words, logsumexp, b=2.0)
     refused(ValueError, words, logsumexp, return_sign=True)
+    words = "b= and return_sign= are computed on the CPU: leave out target='cuda'"
     refused(ValueError, words, logsumexp, x=X, b=2.0, target="cuda")
+    refused(ValueError, words, logsumexp, x=X, return_sign=True, target="cuda")
 
 
 def test_targets_and_streams_that_do_not_fit_are_refused():
@@ -392,6 +464,9 @@ def test_targets_and_streams_that_do_not_fit_are_refused():
         words = "target must be None, 'cpu' or 'cuda', got 'gpu'"
         refused(ValueError, words, function, target="gpu")
         refused(ValueError, words, function, x=X, target="gpu")
+        words = "target must be None, 'cpu' or 'cuda', got "
+        for wrong in (np.array(["cpu", "cuda"]), np.array("cpu"), 0, ["cpu"]):
+            refused(ValueError, words, function, x=X, target=wrong)
         words = f"{name} is on a GPU and target says 'cpu': copy it to the host first"
         refused(ValueError, words, function, target="cpu")
         words = f"stream is for arrays on a GPU, and {name} is on the host"
@@ -419,14 +494,29 @@ class CoreStream:
 
 @pytest.mark.parametrize(
     ("stream", "handle"),
-    [(0, 0), (10, 10), (TorchStream(), 11), (CuPyStream(), 12), (CoreStream(), 13)],
+    [
+        (0, 0),
+        (10, 10),
+        (np.int64(10), 10),
+        (TorchStream(), 11),
+        (CuPyStream(), 12),
+        (CoreStream(), 13),
+    ],
 )
 def test_a_stream_is_a_handle_or_an_object_with_one(stream, handle, kernel):
     softmax(Standard(X), 1, stream=stream)
     assert kernel.calls[0][5] == handle
 
 
-@pytest.mark.parametrize("stream", [-1, 1.5, "s", True])
+def test_a_stream_of_the_simulator_is_the_only_one(kernel, monkeypatch):
+    module = types.ModuleType("numba.cuda.simulator.api")
+    module.stream = type("stream", (), {})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    softmax(Standard(X), 1, stream=module.stream())
+    assert kernel.calls[0][5] == 0
+
+
+@pytest.mark.parametrize("stream", [-1, 1.5, "s", True, np.True_, np.int64(-1)])
 def test_what_is_no_stream_is_refused(stream):
     refused(TypeError, "stream must be a CUDA stream or its handle, got", stream=stream)
 
@@ -471,6 +561,7 @@ def test_host_temperatures_are_refused_where_a_graph_is_recorded(cuda, monkeypat
     monkeypatch.setattr(Recording, "is_recorded", lambda self, stream: True)
     refused(ValueError, "temperature is on the host, where a CUDA graph", x=Standard(X),
             temperature=np.ones((3, 1, 5)))  # fmt: skip
+    refused(ValueError, "where is on the host, where a CUDA graph", x=Standard(X), where=False)
     softmax(Standard(X), 1, temperature=2.0)
     assert len(kernel.calls) == 1
 
@@ -766,8 +857,8 @@ def test_types_that_kernels_lack_are_refused_for_the_target():
 @pytest.fixture
 def bare(monkeypatch):
     """What asks for a driver gets this machine's."""
-    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
-    for name in ("cuda.driver", "cuda.libraries", "cuda.staged", "device"):
+    monkeypatch.setattr(driver.config, "ENABLE_CUDASIM", 0)
+    for name in ("cuda.driver", "cuda.libraries", "cuda.staged", "device", "plain"):
         module = __import__(f"fastsoftmax.{name}", fromlist=["driver"])
         monkeypatch.setattr(module, "driver", DRIVER)
     DRIVER.cache_clear()
@@ -788,6 +879,19 @@ def missing(words):
 def test_without_numba_cuda_a_call_says_how_to_install_it(bare, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     missing(r"need numba-cuda, which is missing: pip install 'fastsoftmax\[cuda13\]'")
+
+
+def test_the_simulator_is_where_numba_says_so_and_numba_cuda_is(bare, monkeypatch):
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")  # too late: Numba was imported without it
+    monkeypatch.setattr(driver.config, "ENABLE_CUDASIM", 1)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    missing("need numba-cuda, which is missing")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    assert isinstance(DRIVER(), Simulated)
+    monkeypatch.setattr(driver.config, "ENABLE_CUDASIM", 0)
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    DRIVER.cache_clear()
+    missing("need cuda-bindings")
 
 
 def test_without_a_driver_or_a_gpu_a_call_says_so(bare, monkeypatch):
@@ -821,3 +925,60 @@ def test_arrays_of_the_host_are_known_without_asking(monkeypatch):
 
     for x in (X, X[0, 0, 0], 1.0, 1, [1.0], (1.0,), Silent([1.0]), np.ma.array(X), None):
         assert libraries.library_of(x) is None
+
+
+class Readable:
+    """What NumPy reads, and no array otherwise."""
+
+    def __array__(self, dtype=None, copy=None):
+        return X
+
+
+class AsksNobody(Readable):
+    def __dlpack_device__(self):
+        raise RuntimeError("deleted")
+
+
+NUMPYS = ("__array_interface__", "__array_struct__")  # NumPy asks for these, and takes no error
+
+
+class Raises(Readable):
+    def __getattr__(self, name):
+        raise (AttributeError if name in NUMPYS else RuntimeError)(name)
+
+
+class Anything(Readable):
+    """Has every attribute, and a device of every kind."""
+
+    def __getattr__(self, name):
+        if name.startswith("__array_"):
+            raise AttributeError(name)
+        return lambda *arguments: self
+
+    def __getitem__(self, index):
+        return 2
+
+
+class Odd(Readable):
+    __cuda_array_interface__ = None
+
+    def __dlpack_device__(self):
+        return "cuda"
+
+
+@pytest.mark.parametrize("kind", [AsksNobody, Raises, Anything, Odd])
+def test_what_cannot_be_asked_is_on_the_host(kind):
+    assert libraries.library_of(kind()) is None
+    np.testing.assert_array_equal(softmax(kind(), 1), softmax(X, 1))
+    wanted = softmax(X, 1, temperature=2.0)
+    np.testing.assert_array_equal(softmax(kind(), 1, temperature=np.float32(2)), wanted)
+
+
+def test_a_deleted_array_is_refused_as_numpy_refuses_it():
+    class Deleted(AsksNobody):
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("Array has been deleted.")
+
+    words = "{} must be an array or make one, got .*Deleted: Array has been deleted"
+    refused(TypeError, words.format("x"), x=Deleted())
+    refused(TypeError, words.format("temperature"), x=X, temperature=Deleted())

@@ -13,7 +13,8 @@ README = Path(__file__).parent.parent.joinpath("README.md").read_text()
 
 
 def test_the_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, on_a_gpu = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    compile(on_a_gpu, "README.md", "exec")
     names = {}
     exec(example, names)
     np.testing.assert_array_equal(names["p"].shape, (100_000, 1000))
@@ -39,3 +40,10 @@ def test_the_differences_from_scipy(ours):
     for value, printed in zip(got, expected, strict=True):
         np.testing.assert_allclose(np.asarray(value, float), printed, rtol=2e-3)
     assert np.shape(library.logsumexp(3.0, keepdims=True)) == (() if ours else (1,))
+
+
+def test_how_it_is_built_names_every_module():
+    package = Path(fastsoftmax.__file__).parent
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        assert name.startswith(("data/", "_")) or path.stem[0] == "_" or f"`{name}`" in README, name

@@ -9,11 +9,11 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numba import config
 
 Array = np.ndarray[Any, Any]
 
@@ -37,10 +37,10 @@ class Unavailable(RuntimeError):
 @functools.cache
 def driver() -> Driver | Simulated:
     """The driver, or an error that says in one line what is missing."""
-    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
-        return Simulated()
     if importlib.util.find_spec("numba_cuda") is None:
         raise Unavailable(f"calls on a GPU need numba-cuda, which is missing: {INSTALL}")
+    if config.ENABLE_CUDASIM:
+        return Simulated()
     try:
         from cuda.bindings import driver as api
 

@@ -19,10 +19,10 @@ def description() -> dict[str, str]:
         return {"CUDA": "Numba's simulator, which computes on the CPU"}
     from cuda.bindings import driver as api
     from numba import cuda
-    from numba.cuda.cudadrv.driver import driver as numbas
 
     version = importlib.metadata.version("numba-cuda")
-    driven, compiled = (".".join(map(str, v.get_version())) for v in (numbas, cuda.runtime))
+    driven = "{}.{}".format(*divmod(api.cuDriverGetVersion()[1] // 10, 100))
+    compiled = ".".join(map(str, cuda.runtime.get_version()))
     lines = {"CUDA": f"driver for CUDA {driven}, numba-cuda {version} with CUDA {compiled}"}
     for device in cuda.list_devices():
         capability = "{}.{}".format(*device.compute_capability)

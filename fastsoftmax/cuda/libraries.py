@@ -10,7 +10,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -53,10 +53,11 @@ class Exporter:
 
     def on_gpu(self, x: Any) -> bool:
         """Whether one of the library's arrays is in a GPU's memory."""
-        if hasattr(x, "__cuda_array_interface__"):
+        if isinstance(getattr(x, "__cuda_array_interface__", None), dict):
             return True
         ask = getattr(x, "__dlpack_device__", None)
-        return ask is not None and ask()[0] in _DLPACK_DEVICES
+        device = None if ask is None else ask()
+        return isinstance(device, tuple) and device[0] in _DLPACK_DEVICES
 
     def hold(self, name: str, x: Any, stream: int | None) -> Held:
         """What is known of an array, to be read on a stream; None: its library's current one."""
@@ -65,24 +66,37 @@ class Exporter:
             return self._by_dlpack(name, x, stream or LEGACY)
         if interface.get("mask") is not None:
             raise TypeError(f"{name} must not have a mask of its own: pass it as where=")
-        dtype = np.dtype(interface["typestr"])
+        try:
+            dtype = np.dtype(interface["typestr"])
+            pointer, read_only = interface["data"]
+            shape = tuple(interface["shape"])
+            strides = tuple(interface.get("strides") or contiguous(shape, dtype.itemsize))
+        except (LookupError, TypeError, ValueError) as error:
+            raise TypeError(
+                f"{name} is a {type_name(x)} whose __cuda_array_interface__ cannot be read: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         if not dtype.isnative:
             raise TypeError(f"{name} must have this machine's order of bytes, got {dtype!r}")
-        pointer, read_only = interface["data"]
-        shape = tuple(interface["shape"])
-        strides = interface.get("strides") or contiguous(shape, dtype.itemsize)
-        view = View(pointer or 0, _name_of(x, dtype), shape, tuple(strides), dtype.itemsize)
-        cuda = driver()
-        # An array without elements has no memory that would tell.
-        device = cuda.device_of_memory(pointer) if pointer else cuda.current_device()
+        view = View(pointer or 0, _name_of(x, dtype), shape, strides, dtype.itemsize)
         ready = interface.get("stream")
-        return Held(name, x, self, view, device, 0 if ready == LEGACY else ready, bool(read_only))
+        return Held(
+            name, x, self, view, _device_of(name, pointer), 0 if ready == LEGACY else ready,
+            bool(read_only),
+        )  # fmt: skip
 
     def _by_dlpack(self, name: str, x: Any, stream: int) -> Held:
         driver()  # says what is missing where the next line's package is
         from cuda.core.utils import StridedMemoryView
 
-        seen = StridedMemoryView.from_dlpack(x, stream)
+        try:
+            seen = StridedMemoryView.from_dlpack(x, stream)
+        except Exception as error:  # whatever its library raises
+            line = " ".join(str(error).split())
+            raise TypeError(
+                f"{name} is a {type_name(x)} that cannot be read by DLPack: "
+                f"{type(error).__name__}: {line}"
+            ) from error
         dtype = np.dtype(seen.dtype)
         shape = tuple(seen.shape)
         strides = contiguous(shape, dtype.itemsize)
@@ -101,7 +115,7 @@ class Exporter:
 
     def empty(self, like: Held, shape: Shape, dtype: str, order: Sequence[int]) -> Any:
         """A new array beside one that is there; its axes lie in memory in this order."""
-        raise TypeError(self._advice(like, "pass out="))
+        self.refuse(like, "pass out=")
 
     def pointer(self, made: Any) -> int:
         """The address of an array that `empty` made."""
@@ -109,21 +123,22 @@ class Exporter:
 
     def converted(self, held: Held, dtype: str) -> Any:
         """The array's values in another type."""
-        raise TypeError(self._advice(held, f"pass an array of {dtype}"))
+        self.refuse(held, f"pass an array of {dtype}")
 
     def rows(self, held: Held, shape: Shape, order: Sequence[int], seen: Shape) -> Any:
         """The array broadcast to a shape, its axes in another order, and in another shape then."""
-        raise TypeError(self._advice(held, "pass an array in C order"))
+        self.refuse(held, "pass an array in C order, whose rows lie along its last axes")
 
     def assign(self, held: Held, value: Any) -> None:
         """Write into an array what `empty` made beside it, in any type and layout."""
-        raise TypeError(self._advice(held, "pass one of the result's type, in C order"))
+        self.refuse(held, "pass one of the result's type, in C order")
 
     def written(self, x: Any) -> None:
         """Tell the library that a kernel has written into an array of the caller's."""
 
-    def _advice(self, held: Held, advice: str) -> str:
-        return (
+    def refuse(self, held: Held, advice: str) -> NoReturn:
+        """Say of an array that the library does not do what it takes, and what to pass."""
+        raise TypeError(
             f"{held.name} is a {type_name(held.array)}, which fastsoftmax can neither make "
             f"anew nor convert: {advice}"
         )
@@ -135,7 +150,6 @@ class Standard(Exporter):
     converts = True
 
     def holds(self, x: Any) -> bool:
-        """As `Exporter.holds`."""
         return hasattr(x, "__array_namespace__")
 
     def _namespace(self, x: Any) -> Any:
@@ -149,24 +163,20 @@ class Standard(Exporter):
         return found
 
     def empty(self, like: Held, shape: Shape, dtype: str, order: Sequence[int]) -> Any:
-        """As `Exporter.empty`."""
         x = like.array
         xp, sizes = self._namespace(x), tuple(shape[axis] for axis in order)
         made = xp.empty(sizes, dtype=self._type(x, dtype), device=x.device)
         return xp.permute_dims(made, _inverse(tuple(order)))
 
     def converted(self, held: Held, dtype: str) -> Any:
-        """As `Exporter.converted`."""
         return self._namespace(held.array).astype(held.array, self._type(held.array, dtype))
 
     def rows(self, held: Held, shape: Shape, order: Sequence[int], seen: Shape) -> Any:
-        """As `Exporter.rows`."""
         xp = self._namespace(held.array)
         moved = xp.permute_dims(xp.broadcast_to(held.array, shape), tuple(order))
         return xp.reshape(moved, seen)
 
     def assign(self, held: Held, value: Any) -> None:
-        """As `Exporter.assign`."""
         out = held.array
         out[...] = self._namespace(out).astype(value, out.dtype)
 
@@ -175,15 +185,12 @@ class CuPy(Standard):
     """CuPy's arrays, on its current stream."""
 
     def holds(self, x: Any) -> bool:
-        """As `Exporter.holds`."""
         return is_a(x, "cupy", "ndarray")
 
     def on_gpu(self, x: Any) -> bool:
-        """As `Exporter.on_gpu`."""
         return True
 
     def hold(self, name: str, x: Any, stream: int | None) -> Held:
-        """As `Exporter.hold`."""
         dtype = x.dtype
         if not dtype.isnative:
             raise TypeError(f"{name} must have this machine's order of bytes, got {dtype!r}")
@@ -191,11 +198,9 @@ class CuPy(Standard):
         return Held(name, x, self, view, x.device.id)
 
     def current_stream(self, held: Held) -> int:
-        """As `Exporter.current_stream`."""
         return int(sys.modules["cupy"].cuda.get_current_stream(held.device).ptr)
 
     def on(self, stream: int, device: int) -> contextlib.AbstractContextManager[Any]:
-        """As `Exporter.on`."""
         cuda: Any = sys.modules["cupy"].cuda
         own = cuda.ExternalStream(stream, device) if stream > LEGACY else cuda.Stream.null
         return own  # type: ignore[no-any-return]
@@ -207,26 +212,21 @@ class CuPy(Standard):
         return x.dtype if x.dtype.name == dtype else numpy_type(dtype)
 
     def empty(self, like: Held, shape: Shape, dtype: str, order: Sequence[int]) -> Any:
-        """As `Exporter.empty`."""
         sizes = tuple(shape[axis] for axis in order)
         made = self._namespace(None).empty(sizes, self._type(like.array, dtype))
         return made.transpose(_inverse(tuple(order)))
 
     def pointer(self, made: Any) -> int:
-        """As `Exporter.pointer`."""
         return int(made.data.ptr)
 
     def converted(self, held: Held, dtype: str) -> Any:
-        """As `Exporter.converted`."""
         return held.array.astype(self._type(held.array, dtype))
 
     def rows(self, held: Held, shape: Shape, order: Sequence[int], seen: Shape) -> Any:
-        """As `Exporter.rows`."""
         moved = self._namespace(None).broadcast_to(held.array, shape).transpose(tuple(order))
         return moved.reshape(seen)
 
     def assign(self, held: Held, value: Any) -> None:
-        """As `Exporter.assign`."""
         self._namespace(None).copyto(held.array, value, casting="unsafe")
 
 
@@ -236,15 +236,12 @@ class Torch(Exporter):
     converts = True
 
     def holds(self, x: Any) -> bool:
-        """As `Exporter.holds`."""
         return is_a(x, "torch", "Tensor")
 
     def on_gpu(self, x: Any) -> bool:
-        """As `Exporter.on_gpu`."""
         return bool(x.is_cuda)
 
     def hold(self, name: str, x: Any, stream: int | None) -> Held:
-        """As `Exporter.hold`."""
         if x.requires_grad:
             raise TypeError(f"{name} requires gradients, of which none come: pass {name}.detach()")
         if x.layout is not sys.modules["torch"].strided:
@@ -259,18 +256,15 @@ class Torch(Exporter):
         return Held(name, x, self, view, x.get_device())
 
     def current_stream(self, held: Held) -> int:
-        """As `Exporter.current_stream`."""
         return int(sys.modules["torch"].cuda.current_stream(held.device).cuda_stream)
 
     def on(self, stream: int, device: int) -> contextlib.AbstractContextManager[Any]:
-        """As `Exporter.on`."""
         cuda: Any = sys.modules["torch"].cuda
         default = stream <= LEGACY
         own = cuda.default_stream(device) if default else cuda.ExternalStream(stream, device)
         return cuda.stream(own)  # type: ignore[no-any-return]
 
     def empty(self, like: Held, shape: Shape, dtype: str, order: Sequence[int]) -> Any:
-        """As `Exporter.empty`."""
         sizes = [shape[axis] for axis in order]
         if like.view.dtype == dtype:
             made = like.array.new_empty(sizes)
@@ -280,19 +274,15 @@ class Torch(Exporter):
         return made if back == order else made.permute(back)
 
     def pointer(self, made: Any) -> int:
-        """As `Exporter.pointer`."""
         return int(made.data_ptr())
 
     def converted(self, held: Held, dtype: str) -> Any:
-        """As `Exporter.converted`."""
         return held.array.to(getattr(sys.modules["torch"], dtype))
 
     def rows(self, held: Held, shape: Shape, order: Sequence[int], seen: Shape) -> Any:
-        """As `Exporter.rows`."""
         return held.array.expand(shape).permute(tuple(order)).reshape(seen)
 
     def assign(self, held: Held, value: Any) -> None:
-        """As `Exporter.assign`."""
         held.array.copy_(value)
 
     def written(self, x: Any) -> None:
@@ -304,22 +294,18 @@ class Numba(Exporter):
     """Numba's device arrays, which are made but not converted; in its simulator, too."""
 
     def holds(self, x: Any) -> bool:
-        """As `Exporter.holds`."""
         return is_a(x, "numba.cuda.cudadrv.devicearray", "DeviceNDArrayBase", "FakeCUDAArray")
 
     def on_gpu(self, x: Any) -> bool:
-        """As `Exporter.on_gpu`."""
         return True
 
     def hold(self, name: str, x: Any, stream: int | None) -> Held:
-        """As `Exporter.hold`."""
         if not hasattr(x, "__cuda_array_interface__"):  # simulated
             view = View(x.ctypes.data, x.dtype.name, tuple(x.shape), x.strides, x.dtype.itemsize)
             return Held(name, x, self, view, 0)
         return super().hold(name, x, stream)
 
     def empty(self, like: Held, shape: Shape, dtype: str, order: Sequence[int]) -> Any:
-        """As `Exporter.empty`."""
         made, strides = numpy_type(dtype), [0] * len(shape)
         sizes = tuple(shape[axis] for axis in order)
         for axis, step in zip(order, contiguous(sizes, made.itemsize), strict=True):
@@ -332,7 +318,6 @@ class Jax(Exporter):
     """JAX's arrays: these never change, so nothing is written into new ones."""
 
     def holds(self, x: Any) -> bool:
-        """As `Exporter.holds`."""
         return is_a(x, "jax", "Array")
 
     def hold(self, name: str, x: Any, stream: int | None) -> Held:
@@ -350,14 +335,19 @@ def library_of(x: Any) -> Exporter | None:
     """The library of an array in a GPU's memory; None for what is on the host."""
     if x is None or isinstance(x, _HOST):
         return None
-    library = next(each for each in LIBRARIES if each.holds(x))
-    return library if library.on_gpu(x) else None
+    try:
+        library = next(each for each in LIBRARIES if each.holds(x))
+        return library if library.on_gpu(x) else None
+    except Exception:  # what cannot be asked, as a deleted array: as on the host, NumPy says why
+        return None
 
 
 def stream_handle(stream: Any) -> int:
     """The number by which the driver knows a stream of any library's."""
-    if type(stream) is int and stream >= 0:
-        return stream
+    if isinstance(stream, (int, np.integer)) and type(stream) is not bool and stream >= 0:
+        return int(stream)
+    if is_a(stream, "numba.cuda.simulator.api", "stream"):
+        return 0  # where everything is done at once
     for attribute in ("cuda_stream", "ptr"):  # torch's, CuPy's
         handle = getattr(stream, attribute, None)
         if isinstance(handle, int):
@@ -365,6 +355,19 @@ def stream_handle(stream: Any) -> int:
     if hasattr(stream, "__cuda_stream__"):
         return int(stream.__cuda_stream__()[1])
     raise TypeError(f"stream must be a CUDA stream or its handle, got {stream!r}")
+
+
+def _device_of(name: str, pointer: int | None) -> int:
+    """The device that an array's memory belongs to."""
+    cuda = driver()
+    if not pointer:  # an array without elements has no memory that would tell
+        return cuda.current_device()
+    try:
+        return cuda.device_of_memory(pointer)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} is at {pointer:#x}, which is not in a GPU's memory: {error}"
+        ) from None
 
 
 def _name_of(x: Any, exported: np.dtype[Any]) -> str:
