@@ -46,7 +46,8 @@ def pytest_cmdline_main(config):
 
 def pytest_terminal_summary(terminalreporter):
     """Why tests that need a GPU were skipped, in one line."""
-    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "gpu" in r.keywords]
+    reports = terminalreporter.stats.get("skipped", [])  # a file's, too, which has no keywords
+    skipped = [r for r in reports if "gpu" in getattr(r, "keywords", ())]
     reasons = collections.Counter(r.longrepr[2].removeprefix("Skipped: ") for r in skipped)
     for reason, count in reasons.items():
         terminalreporter.write_line(f"{count} tests marked gpu skipped: {reason}")
