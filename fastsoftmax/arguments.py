@@ -12,7 +12,6 @@ import numpy as np
 
 from fastsoftmax.containers import PLAIN, Container, Series, container_of
 from fastsoftmax.cuda.elements import numpy_type
-from fastsoftmax.cuda.libraries import library_of
 from fastsoftmax.labels import Labelled, aligned
 from fastsoftmax.loaded import is_a, torch_type, type_name
 
@@ -28,6 +27,18 @@ class Source(NamedTuple):
     present: Array | None
     original: Any
     container: Container
+
+
+_HOST = (np.ndarray, np.generic, float, int, list, tuple)
+
+
+def library_of(x: Any) -> Any:
+    """The library of an array in a GPU's memory; None for what is on the host."""
+    if x is None or isinstance(x, _HOST):
+        return None
+    from fastsoftmax.cuda import libraries  # here: an eighth of what importing this package takes
+
+    return libraries.library_of(x)
 
 
 def unwrap(name: str, x: Any) -> Source:

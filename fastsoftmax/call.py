@@ -16,7 +16,6 @@ import numpy as np
 from fastsoftmax import arguments, checks, containers, extended, layout
 from fastsoftmax.arithmetic.formulas import LOGSUMEXP, Formula
 from fastsoftmax.cpu import plan
-from fastsoftmax.cuda.libraries import Exporter, library_of
 
 Array = np.ndarray[Any, Any]
 
@@ -70,11 +69,11 @@ def rows(
     return call.delivered(call.computed())
 
 
-def _library(name: str, x: Any, target: Any, stream: Any) -> Exporter | None:
+def _library(name: str, x: Any, target: Any, stream: Any) -> Any:
     """The library of logits on a GPU; a target or a stream that does not fit them is refused."""
     if target is not None and (type(target) is not str or target not in ("cpu", "cuda")):
         raise ValueError(f"target must be None, 'cpu' or 'cuda', got {target!r}")
-    library = library_of(x)
+    library = arguments.library_of(x)
     if library is not None and target == "cpu":
         raise ValueError(f"{name} is on a GPU and target says 'cpu': copy it to the host first")
     if library is None and stream is not None:
