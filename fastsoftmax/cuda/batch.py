@@ -128,18 +128,15 @@ def tempered(temperature: Value, top: Value) -> Tempered:
     element, fine = top.element, top.element == DOUBLE
     valid = temperature >= 0.0
     given = select(valid, temperature, 1.0)
-    factor = number(1.0, DOUBLE)
+    frozen = given == 0.0 if fine else given < _COLDEST_SINGLE
+    level = given == INFINITY if fine else given > _HOTTEST
+    ties, factor = frozen, number(1.0, DOUBLE)
     if fine:
-        ties, level = given == 0.0, given == INFINITY
         cold, hot = given < _COLDEST, given > _HOTTEST
         # Whatever differs from a top this large differs by 2**747.
-        large = (top >= 2.0**800) | (top <= -(2.0**800))
-        ties = ties | (cold & large)
+        ties = frozen | (cold & ((top >= 2.0**800) | (top <= -(2.0**800))))
         factor = select(cold, 2.0**200, select(hot, 2.0**-200, factor))
-    else:
-        ties, level = given < _COLDEST_SINGLE, given > _HOTTEST
-    limit = ties & (given == 0.0) if fine else ties
-    divisor = select(limit | level, 1.0, given * factor)
+    divisor = select(frozen | level, 1.0, given * factor)
     return Tempered(
         times_of(divisor, element), select(valid, number(0.0, DOUBLE), NAN), top, ties, level,
         narrowed(factor, element),

@@ -18,16 +18,17 @@ TILE = 2048
 
 
 def _along(batch: Batch, shape: Shape, tile: Value) -> Along:
-    row = tile * group_of(shape).rows + group_of(shape).row()
-    return Along(batch, group_of(shape), row, 0, batch.length, shape.exact)
+    group = group_of(shape)
+    row = tile * group.rows + group.row()
+    return Along(batch, group, row, 0, batch.length, shape.exact)
 
 
 def _rows(batch: Batch, shape: Shape) -> None:
     """Rows along which their threads hold all logits."""
-    height = group_of(shape).rows
-    for tile in numbers((batch.outer + (height - 1)) // height, shape):
-        Steps(batch, group_of(shape), Held(_along(batch, shape, tile), shape.pieces)).all()
-    group_of(shape).leave()
+    group = group_of(shape)
+    for tile in numbers((batch.outer + (group.rows - 1)) // group.rows, shape):
+        Steps(batch, group, Held(_along(batch, shape, tile), shape.pieces)).all()
+    group.leave()
 
 
 def _long_rows(batch: Batch, shape: Shape) -> None:
@@ -38,11 +39,11 @@ def _long_rows(batch: Batch, shape: Shape) -> None:
 
 def _short_rows(batch: Batch, shape: Shape) -> None:
     """Short rows side by side in memory, by tiles, so that vectors may lie across rows."""
-    height = group_of(shape).rows
-    for tile in numbers((batch.outer + (height - 1)) // height, shape):
-        place = Tile(batch, group_of(shape), tile, TILE)
+    group = group_of(shape)
+    for tile in numbers((batch.outer + (group.rows - 1)) // group.rows, shape):
+        place = Tile(batch, group, tile, TILE)
         place.fill()
-        Steps(batch, group_of(shape), Reread(place)).all()
+        Steps(batch, group, Reread(place)).all()
         if batch.kind.formula.mapped:
             place.drain()
         else:
@@ -51,16 +52,18 @@ def _short_rows(batch: Batch, shape: Shape) -> None:
 
 def _columns(batch: Batch, shape: Shape) -> None:
     """Rows side by side, of which threads hold all logits."""
+    group = group_of(shape)
     for tile in numbers(Across.tiles(batch, shape.items), shape):
-        place = Across(batch, group_of(shape), tile, shape.items)
-        Steps(batch, group_of(shape), Held(place, shape.pieces)).all()
+        place = Across(batch, group, tile, shape.items)
+        Steps(batch, group, Held(place, shape.pieces)).all()
 
 
 def _columns_long(batch: Batch, shape: Shape) -> None:
     """Rows side by side that are read again for each step."""
+    group = group_of(shape)
     for tile in numbers(Across.tiles(batch, shape.items), shape):
-        place = Across(batch, group_of(shape), tile, shape.items)
-        Steps(batch, group_of(shape), Reread(place)).all()
+        place = Across(batch, group, tile, shape.items)
+        Steps(batch, group, Reread(place)).all()
 
 
 KERNELS: dict[str, Callable[[Batch, Shape], None]] = {

@@ -328,13 +328,9 @@ class Jax(Exporter):
 # The first that holds an array has it.
 LIBRARIES: tuple[Exporter, ...] = (Torch(), CuPy(), Numba(), Jax(), Standard(), Exporter())
 
-_HOST = (np.ndarray, np.generic, float, int, list, tuple)
-
 
 def library_of(x: Any) -> Exporter | None:
     """The library of an array in a GPU's memory; None for what is on the host."""
-    if x is None or isinstance(x, _HOST):
-        return None
     try:
         library = next(each for each in LIBRARIES if each.holds(x))
         return library if library.on_gpu(x) else None

@@ -112,7 +112,6 @@ def _columns(most: Held, layout: Layout) -> Shape:
 class Work(NamedTuple):
     """The kernels of a call: what all calls have in common whose arrays lie alike."""
 
-    kind: Kind
     sizes: Triple
     #: The steps in bytes of x, out, mask and temperatures along (outer, length, inner).
     steps: tuple[Triple, ...]
@@ -151,7 +150,7 @@ def work(
     )  # fmt: skip
     chosen, cuts = shapes(size, kind.roomy, layout, hardware)
     launches = [(shape, _blocks(shape, layout, cuts, hardware)) for shape in chosen]
-    return Work(kind, (outer, length, inner), tuple(steps), tuple(launches), cuts)
+    return Work((outer, length, inner), tuple(steps), tuple(launches), cuts)
 
 
 def _steps(strides: Strides, full: bool) -> Triple:

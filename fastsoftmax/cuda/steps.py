@@ -66,6 +66,7 @@ class Held:
 
     def over(self, states: States, body: Body) -> States:
         """The states after all pieces."""
+        self.place.begin()
         for k, values in enumerate(self._pieces):
             states = body(k, values, states)
         return states
@@ -256,7 +257,6 @@ class Steps:
             self.place.write(k, found)
             return states
 
-        self.place.begin()
         self.reading.over([], body)
 
     def made_of(self, seen: Seen, value: Value) -> Value:
