@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from verification import gpu, questions, subjects
+from verification import gpu, pictures, questions, speed, spreads, subjects
 from verification.markers import between, replaced
 from verification.report import to_markdown
 from verification.runs import verify
@@ -47,11 +47,16 @@ def same(ours: str, measured: str, exactly: bool) -> bool:
     if counts[0] and counts[1]:
         a, b = ([int((n or "0").replace(",", "")) for n in c.groups()] for c in counts if c)
         return a[1] == b[1] and all(abs(x - y) <= a[1] / 10 for x, y in zip(a, b, strict=True))
+    first, second = ours.split("; "), measured.split("; ")
+    return len(first) == len(second) and all(map(_within_a_factor_of_2, first, second))
+
+
+def _within_a_factor_of_2(first: str, second: str) -> bool:
     try:
-        first, second = float(ours), float(measured)
+        a, b = (float(text.removesuffix(" %").removeprefix("< ")) for text in (first, second))
     except ValueError:
-        return False
-    return max(first, second) <= 2 * min(first, second)
+        return first == second
+    return max(a, b) <= 2 * min(a, b)
 
 
 def stale(written: str, measured: str) -> list[str]:
@@ -72,11 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="measure and compare, write nothing")
     parser.add_argument("file", nargs="?", type=Path, default=Path("README.md"))
     options = parser.parse_args(arguments)
+    folder = options.file.parent / speed.FOLDER
     try:
         text = options.file.read_text()
-        for name in ("verification", "questions", gpu.MARKER):
+        for name in ("verification", spreads.MARKER, "questions", speed.MARKER, gpu.MARKER):
             between(text, name)
-        on_gpu = gpu.section(options.file.parent / gpu.RUN)
+        made = {
+            speed.MARKER: speed.table_of(speed.kept(folder / speed.KEPT)),
+            gpu.MARKER: gpu.section(options.file.parent / gpu.RUN),
+        }
     except (OSError, ValueError) as error:
         print(f"cannot use {str(options.file)!r}: {error}", file=sys.stderr)
         return 2
@@ -85,18 +94,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
         return 2
-    table = to_markdown(verify(compared))
+    errors = list(spreads.measured(compared))
+    measured = {
+        "verification": to_markdown(verify(compared)),
+        spreads.MARKER: spreads.table_of(errors),
+    }
     if options.check:
-        found = stale(between(text, "verification"), table)
-        if between(text, gpu.MARKER) != on_gpu:
-            found.append(f"the table of a GPU is not {gpu.RUN}'s: python -m verification.gpu")
+        found = [
+            line for name, table in measured.items() for line in stale(between(text, name), table)
+        ]
+        for name, table in made.items():
+            if between(text, name) != table:
+                found.append(f"the table of {name} is not what is kept in {speed.FOLDER}")
         print("\n".join(found) or "the README's tables are as measured")
         return 1 if found else 0
-    text = replaced(replaced(text, "verification", table), gpu.MARKER, on_gpu)
     today = datetime.datetime.now(datetime.UTC).date()
     answers = questions.to_markdown() + f"\nMeasured {today}, with the versions above.\n"
-    options.file.write_text(replaced(text, "questions", answers))
-    print(f"tables written into {options.file}")
+    for name, table in (measured | made | {"questions": answers}).items():
+        text = replaced(text, name, table)
+    options.file.write_text(text)
+    (folder / spreads.KEPT).write_text(spreads.to_json(errors), encoding="utf-8")
+    pictures.write(folder)
+    print(f"tables written into {options.file}, pictures into {folder}")
     return 0
 
 

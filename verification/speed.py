@@ -1,37 +1,35 @@
-"""The README's comparison of speed, and its figure, from the JSON of a run of the benchmarks.
+"""The README's comparison of speed, from the JSON of a run of the benchmarks.
 
-python -m pytest tests/benchmarks --benchmark-enable --benchmark-json speed.json
-python -m verification.speed speed.json    # README.md and tests/benchmarks/bandwidth.svg
+python -m pytest tests/benchmarks --benchmark-enable --benchmark-json run.json
+python -m verification.speed run.json    # README.md, and tests/benchmarks/speed.json
+python -m verification.pictures          # what is drawn from that
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from matplotlib import style
-from matplotlib.figure import Figure
 
 from verification.markers import replaced
 
 OURS = "fastsoftmax"
-FIGURE = Path("tests/benchmarks/bandwidth.svg")
+FOLDER, KEPT = Path("tests/benchmarks"), "speed.json"
+MARKER = "speed"
 Measured = dict[str, Any]
 # (function, dtype, shape) -> library -> what was measured
 Groups = dict[tuple[str, str, str], dict[str, Measured]]
 
-_COLOURS = ("#2f7fd0", "#d2631c", "#25935f", "#a565d6", "#d8466a", "#17909e", "#a37a2c")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_KEPT_OF_EACH = (
+    "library", "function", "dtype", "shape", "length", "pace_ms", "gigabytes_per_second",
+)  # fmt: skip
 
 
-def groups_of(run: dict[str, Any]) -> Groups:
+def groups_of(run: Mapping[str, Any]) -> Groups:
     """What was measured, by case and library; times in milliseconds.
 
     Raises
@@ -81,7 +79,8 @@ def table_of(run: dict[str, Any]) -> str:
     others = {key: group for key, group in groups.items() if key[:2] != ("softmax", "float32")}
     kinds = list(dict.fromkeys(key[:2] for key in others))
     if kinds:
-        lines += ["", "| of a copy (logsumexp: of reading); the best other's time over ours |"]
+        lines += ["", "<details><summary>log_softmax, logsumexp and float64</summary>", ""]
+        lines += ["| of a copy (logsumexp: of reading); the best other's time over ours |"]
         lines[-1] += "".join(f" {function}, {dtype} |" for function, dtype in kinds)
         lines.append("|---|" + "---|" * len(kinds))
         for shape in dict.fromkeys(key[2] for key in others):
@@ -95,6 +94,7 @@ def table_of(run: dict[str, Any]) -> str:
                 best = min((value for value in rest if value is not None), default=None)
                 cells.append(f"{of_a_copy(group):.2f}; {_number(best)}")
             lines.append(f"| {shape} | " + " | ".join(cells) + " |")
+        lines += ["", "</details>"]
     return "\n".join([*lines, "", provenance(run), ""])
 
 
@@ -117,51 +117,35 @@ def provenance(run: dict[str, Any]) -> str:
     return text + (f" Not compared: {', '.join(absent)}." if absent else "")
 
 
-def figure_of(run: dict[str, Any]) -> str:
-    """SVG: bandwidth against the length of contiguous rows, float32 softmax, and the copy's."""
-    groups = groups_of(run)
-    rows = {
-        key[2]: group
-        for key, group in groups.items()
-        if key[:2] == ("softmax", "float32") and key[2].endswith("axis -1")
-    }
-    with style.context({"svg.fonttype": "none", "svg.hashsalt": "speed", "font.size": 10}):
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.add_subplot()
-        for index, library in enumerate(run["machine_info"]["versions"]):
-            points = sorted(
-                (group[library]["length"], group[library]["gigabytes_per_second"])
-                for group in rows.values()
-                if library in group
+def kept(path: Path) -> dict[str, Any]:
+    """A run that was kept, or any other that the benchmarks wrote.
+
+    Raises
+    ------
+    ValueError
+        Where the file holds no run of the benchmarks.
+    """
+    run = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        table_of(run)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} holds no run of the benchmarks: {error!r}") from None
+    return dict(run)
+
+
+def to_json(run: dict[str, Any]) -> str:
+    """Of a run what tables and pictures are made of: a twentieth, a line for each measurement."""
+    shown = ("cpu_model", "code_for", "threads", "versions", "numba", "python_version", "missing")
+    machine = {key: run["machine_info"][key] for key in shown}
+    lines = []
+    for benchmark in run["benchmarks"]:
+        if "pace_ms" in benchmark["extra_info"]:
+            info = {key: benchmark["extra_info"][key] for key in _KEPT_OF_EACH}
+            lines.append(
+                json.dumps({"extra_info": info, "stats": {"min": benchmark["stats"]["min"]}})
             )
-            if points:
-                axes.plot(
-                    *zip(*points, strict=True),
-                    label=library,
-                    color=_COLOURS[index % len(_COLOURS)],
-                    marker=_MARKERS[index % len(_MARKERS)],
-                    linewidth=2.5 if library == OURS else 1.2,
-                    markersize=5,
-                )
-        ceiling = sorted(
-            (
-                group[OURS]["length"],
-                group[OURS]["gigabytes_per_second"] * of_a_copy(group),
-            )
-            for group in rows.values()
-            if OURS in group
-        )
-        axes.plot(*zip(*ceiling, strict=True), label="copy", color="#808080", linestyle="--")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel("logits in a row")
-        axes.set_ylabel("GB/s read and written")
-        axes.set_title(f"softmax, float32, {run['machine_info']['threads']} threads")
-        axes.grid(alpha=0.3)
-        figure.legend(loc="outside right center", frameon=False)
-        memory = io.StringIO()
-        figure.savefig(memory, format="svg", metadata={"Date": None})
-    return re.sub(r"[ \t]+$", "", memory.getvalue(), flags=re.MULTILINE)
+    head = json.dumps({"datetime": run["datetime"], "machine_info": machine})[1:-1]
+    return "{" + head + ', "benchmarks": [\n' + ",\n".join(lines) + "\n]}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,17 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m verification.speed", description=__doc__)
     parser.add_argument("run", type=Path, help="what --benchmark-json wrote")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
-    parser.add_argument("--figure", type=Path, default=FIGURE)
     options = parser.parse_args(arguments)
     try:
-        run = json.loads(options.run.read_text(encoding="utf-8"))
-        table, figure = table_of(run), figure_of(run)
-        text = replaced(options.readme.read_text(encoding="utf-8"), "speed", table)
-    except (OSError, ValueError, KeyError) as error:
+        run = kept(options.run)
+        text = replaced(options.readme.read_text(encoding="utf-8"), MARKER, table_of(run))
+    except (OSError, ValueError) as error:
         print(f"{parser.prog}: {options.run}: {error}", file=sys.stderr)
         return 2
+    (options.readme.parent / FOLDER / KEPT).write_text(to_json(run), encoding="utf-8")
     options.readme.write_text(text, encoding="utf-8")
-    options.figure.write_text(figure, encoding="utf-8")
     return 0
 
 
