@@ -19,10 +19,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     # For this process and all that it starts: pytest's workers, and what tests run.
     os.environ["NUMBA_CACHE_DIR"] = _cache
 
-# What is run in Numba's simulator, by test_cuda.py, in processes of its own.
-collect_ignore = [] if "NUMBA_ENABLE_CUDASIM" in os.environ else [
-    "simulated_cases.py", "simulated_kernels.py",
-]  # fmt: skip
+# What is run in processes of its own, by test_examples.py and, in Numba's simulator, test_cuda.py.
+collect_ignore = ["examples"]
+if "NUMBA_ENABLE_CUDASIM" not in os.environ:
+    collect_ignore += ["simulated_cases.py", "simulated_kernels.py"]
 
 _LOCK = os.path.join(os.environ["NUMBA_CACHE_DIR"], "tests.lock")
 

@@ -9,16 +9,42 @@ import scipy.special
 
 import fastsoftmax
 
-README = Path(__file__).parent.parent.joinpath("README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = ROOT.joinpath("README.md").read_text()
 
 
-def test_the_example_runs():
-    example, on_a_gpu = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    compile(on_a_gpu, "README.md", "exec")
+@pytest.mark.parametrize("number", range(4))
+def test_the_examples_run(number):
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(examples) == 4
     names = {}
-    exec(example, names)
-    np.testing.assert_array_equal(names["p"].shape, (100_000, 1000))
-    assert names["sign"] == -1
+    if "cupy" in examples[number]:
+        compile(examples[number], "README.md", "exec")
+        return
+    exec(examples[number], names)
+    if number == 0:
+        np.testing.assert_array_equal(names["p"].shape, (100_000, 1000))
+    if number == 1:
+        np.testing.assert_array_equal(names["p"].loc["second"], [1, 0])
+        assert names["z"].index.tolist() == ["first", "second"]
+        assert names["q"].dims == ("photo", "animal")
+    if number == 2:
+        assert names["sign"] == -1
+
+
+@pytest.mark.parametrize("page", ["README.md", "fastsoftmax/README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if "://" in target:
+            continue
+        file, _, heading = target.partition("#")
+        there = path.parent / file if file else path
+        assert there.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert heading in slugs, target
 
 
 @pytest.mark.parametrize("ours", [True, False])
@@ -42,8 +68,9 @@ def test_the_differences_from_scipy(ours):
     assert np.shape(library.logsumexp(3.0, keepdims=True)) == (() if ours else (1,))
 
 
-def test_how_it_is_built_names_every_module():
-    package = Path(fastsoftmax.__file__).parent
-    for path in package.rglob("*.py"):
-        name = path.relative_to(package).as_posix()
-        assert name.startswith(("data/", "_")) or path.stem[0] == "_" or f"`{name}`" in README, name
+@pytest.mark.parametrize("package", ["fastsoftmax", "verification"])
+def test_how_it_is_built_names_every_module(package):
+    text = (ROOT / package / "README.md").read_text()
+    for path in (ROOT / package).rglob("*.py"):
+        name = path.relative_to(ROOT / package).as_posix()
+        assert name.startswith(("data/", "_")) or path.stem[0] == "_" or f"`{name}`" in text, name
