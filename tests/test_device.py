@@ -347,6 +347,9 @@ def test_shapes_and_types_that_do_not_fit_are_refused_by_name(kernel):
     words = r"temperature of shape \(2,\) does not broadcast to shape \(3, 1, 5\)"
     refused(ValueError, words, temperature=OnDevice(np.ones(2)))
     refused(ValueError, words, temperature=np.ones(2))
+    words = r"for one a row, pass temperature\[:, None, :\], of shape \(3, 1, 5\)"
+    refused(ValueError, words, temperature=OnDevice(np.ones((3, 5))))
+    refused(ValueError, words, temperature=np.ones((3, 5)))
     words = "temperature must be real, got an array of complex128"
     refused(TypeError, words, temperature=OnDevice(np.ones(1, complex)))
     masked = np.ma.array([2.0], mask=[True])
