@@ -204,8 +204,11 @@ def _polars_numbers(name: str, column: Any, place: str) -> Array:
         as_one = f"{name}.list.to_array(length)"
         raise TypeError(f"{name} has lists that may differ in length{place}: pass {as_one}")
     is_bool = element == polars.Boolean
-    if not (is_bool or element.is_integer() or element.is_float()) or (place and shape):
+    is_number = is_bool or element.is_float() or element.is_integer()
+    if not is_number or (place and shape):  # in a frame there is one number for each name
         raise TypeError(f"{name} must hold numbers, got {dtype}{place}")
+    if str(element).endswith("128"):
+        raise TypeError(f"{name} must hold numbers that NumPy has, got {dtype}{place}")
     array = column.to_numpy()
     if is_bool and array.dtype != np.bool_:  # some are missing
         _refuse_missing(name, sum(each is None for each in array.flat), place)

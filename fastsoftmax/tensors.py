@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -105,10 +106,9 @@ class Arrow(Container):
     def _array(self, name: str, x: Any) -> Array:
         pyarrow = sys.modules["pyarrow"]
         kinds = pyarrow.types
-        if is_a(x, "pyarrow", "FixedShapeTensorArray"):
-            if x.null_count:
-                raise ValueError(f"{name} must not lack tensors, got {x.null_count} nulls")
-            return x.to_numpy_ndarray()  # type: ignore[no-any-return]
+        if _has_tensors(x):
+            whole = self._lists(name, x.storage).reshape(len(x), *x.type.shape)
+            return whole.transpose(0, *(1 + place for place in _order(x)))
         if kinds.is_fixed_size_list(x.type):
             return self._lists(name, x)
         if kinds.is_list(x.type) or kinds.is_large_list(x.type):
@@ -149,7 +149,7 @@ class Arrow(Container):
         pyarrow = sys.modules["pyarrow"]
         if np.ndim(result) == 0:
             return result
-        if is_a(x, "pyarrow", "FixedShapeTensorArray") and result.ndim > 1:
+        if _has_tensors(x) and result.ndim > 1:
             made = _tensors_of(result, _names(x, axes, keepdims))
         else:
             made = _lists_of(result)
@@ -160,6 +160,10 @@ def _is_chunked(x: Any) -> bool:
     return is_a(x, "pyarrow", "ChunkedArray")
 
 
+def _has_tensors(x: Any) -> bool:
+    return is_a(x.type, "pyarrow", "FixedShapeTensorType")
+
+
 def _nan_for(dtype: np.dtype[Any]) -> Any:
     """NaN that leaves a type of numbers its own where it has one."""
     return dtype.type(np.nan) if dtype.kind == "f" else np.float64(np.nan)
@@ -167,11 +171,17 @@ def _nan_for(dtype: np.dtype[Any]) -> Any:
 
 def _names(x: Any, axes: Axes, keepdims: bool) -> list[str] | None:
     """The names of the dimensions that a result for an array of tensors has, beside its first."""
-    names, order = x.type.dim_names, x.type.permutation
+    names = x.type.dim_names
     if names is None:
         return None
-    whole = ["", *names] if order is None else ["", *(names[place] for place in order)]
+    whole = ["", *(names[place] for place in _order(x))]
     return [name for axis, name in enumerate(whole) if keepdims or axis not in axes][1:]
+
+
+def _order(x: Any) -> Sequence[int]:
+    """Where each dimension of the tensors in an array is among those of their memory."""
+    order = x.type.permutation
+    return range(len(x.type.shape)) if order is None else order
 
 
 def _tensors_of(result: Array, names: list[str] | None) -> Any:

@@ -705,6 +705,12 @@ def test_polars_columns_are_matched_by_name_and_rows_by_position():
         softmax(FRAME, where=mask)
 
 
+@pytest.mark.skipif(not hasattr(polars, "Int128"), reason="this polars has no Int128")
+def test_integers_that_numpy_does_not_have():
+    with pytest.raises(TypeError, match=r"^x must hold numbers that NumPy has, got Int128$"):
+        softmax(polars.Series([1], dtype=polars.Int128))
+
+
 def test_polars_columns_that_hold_no_numbers():
     x = polars.DataFrame({"a": [1.0], "b": ["one"]})
     with pytest.raises(TypeError, match=r"^x must hold numbers, got String in column 'b'$"):
@@ -759,10 +765,27 @@ def test_arrow_arrays_that_hold_no_numbers():
     for where in (lists, pyarrow.array([True, None])):
         with pytest.raises(ValueError, match=r"^where must not have missing values, got 1"):
             softmax([[1.0, 2.0], [1.0, 2.0]], where=where)
-    tensors = pyarrow.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((2, 2)))
-    lacking = pyarrow.array([None, [0.0, 0.0]], tensors.type.storage_type)
-    with pytest.raises(ValueError, match=r"^x must not lack tensors, got 1 nulls"):
-        softmax(pyarrow.ExtensionArray.from_storage(tensors.type, lacking), axis=1)
+
+
+def test_tensors_of_arrow_in_any_order_and_with_nulls():
+    kind = pyarrow.fixed_shape_tensor(
+        pyarrow.float64(), [2, 3], dim_names=["a", "b"], permutation=[1, 0]
+    )
+    numbers = [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], None, [0.0, 0.0, 0.0, 0.0, 0.0, None]]
+    x = pyarrow.ExtensionArray.from_storage(
+        kind, pyarrow.array(numbers, pyarrow.list_(pyarrow.float64(), 6))
+    )
+    got = softmax(x, axis=2)
+    assert (got.type.shape, got.type.dim_names) == ([3, 2], ["b", "a"])
+    array = got.to_numpy_ndarray()
+    np.testing.assert_array_equal(array[0], softmax([[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]], axis=1))
+    assert np.isnan(array[1]).all()
+    np.testing.assert_array_equal(array[2], [[0.5, 0.5], [0.5, 0.5], [np.nan, np.nan]])
+    assert logsumexp(x, axis=2).type.dim_names == ["b"]
+    assert logsumexp(x, axis=0).type.dim_names == ["a"]
+    assert logsumexp(x, axis=(1, 2)).type == pyarrow.float64()
+    chunks = softmax(pyarrow.chunked_array([x, x]), axis=2)
+    np.testing.assert_array_equal(chunks.combine_chunks().to_numpy_ndarray()[3], array[0])
 
 
 # --- what NumPy cannot read --------------------------------------------------------------
