@@ -34,12 +34,21 @@ CONTAINERS: tuple[Container, ...] = (
     Container(),
 )  # fmt: skip
 PLAIN = CONTAINERS[-1]
-# Types of which it need not be asked.
-_PLAIN_TYPES = {np.ndarray, bool, int, float, complex, list, tuple}
+# Of which kind the objects of a class were found to be.
+_FOUND: dict[type, Container] = dict.fromkeys(
+    (np.ndarray, np.memmap, bool, int, float, complex, list, tuple), PLAIN
+)
 
 
 def container_of(x: Any) -> Container:
     """Of which kind an object is."""
-    if type(x) in _PLAIN_TYPES or isinstance(x, np.generic):
+    found = _FOUND.get(type(x))
+    if found is not None:
+        return found
+    if isinstance(x, np.generic):
         return PLAIN
-    return next(container for container in CONTAINERS if container.holds(x))
+    container = next(container for container in CONTAINERS if container.holds(x))
+    # Not of what is PLAIN as long as its package is being imported, nor of proxies for any class.
+    if container is not PLAIN and x.__class__ is type(x):
+        _FOUND[type(x)] = container
+    return container

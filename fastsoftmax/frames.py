@@ -39,12 +39,15 @@ class Series(Container):
     def labels(self, x: Any) -> dict[Any, Any] | None:
         return {"index": x.index}
 
+    def check_result(self, dtype: np.dtype[Any]) -> None:
+        _check_pandas(dtype)
+
     def rewrapped_reduced(
         self, x: Any, result: Any, axes: Axes, keepdims: bool, present: Array | None
     ) -> Any:
         if np.ndim(result) == 0:
             return result
-        dtype = _kind([x.dtype], result.dtype)
+        dtype = _result_dtype([x.dtype], result.dtype)
         made = type(x)(result, None if axes else x.index, dtype, x.name, copy=False)
         made.attrs = dict(x.attrs)
         return made
@@ -76,12 +79,15 @@ class DataFrame(Container):
     def labels(self, x: Any) -> dict[Any, Any] | None:
         return {"index": x.index, "columns": x.columns}
 
+    def check_result(self, dtype: np.dtype[Any]) -> None:
+        _check_pandas(dtype)
+
     def rewrapped_reduced(
         self, x: Any, result: Any, axes: Axes, keepdims: bool, present: Array | None
     ) -> Any:
         if np.ndim(result) == 0:
             return result
-        dtype = _kind(list(x.dtypes), result.dtype)
+        dtype = _result_dtype(list(x.dtypes), result.dtype)
         labels = [None if axis in axes else x.axes[axis] for axis in range(2)]
         if result.ndim == 2:
             made = type(x)(result, labels[0], labels[1], dtype, copy=False)
@@ -121,7 +127,13 @@ def _pandas_numbers(name: str, column: Any, place: str) -> Array:
     return column.to_numpy(numbers, na_value=np.nan)  # type: ignore[no-any-return]
 
 
-def _kind(columns: Sequence[Any], dtype: np.dtype[Any]) -> Any:
+def _check_pandas(dtype: np.dtype[Any]) -> None:
+    """Refuse a type that is no type of numbers for pandas: bfloat16."""
+    if dtype.kind not in "fc":
+        raise TypeError(f"dtype must be one of pandas's, got {dtype!r}")
+
+
+def _result_dtype(columns: Sequence[Any], dtype: np.dtype[Any]) -> Any:
     """The type of results as columns: nullable or Arrow's where all of the input's are so.
 
     What is NaN is missing there.

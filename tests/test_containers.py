@@ -4,6 +4,7 @@ import itertools
 import sys
 import types
 
+import ml_dtypes
 import numpy as np
 import pandas
 import polars
@@ -443,6 +444,14 @@ def test_columns_that_hold_no_numbers_are_refused_by_name_and_type():
         TypeError, match=r"^b must hold numbers, got decimal128\(3, 1\)\[pyarrow\]$"
     ):
         logsumexp([1.0], b=weight)
+
+
+@pytest.mark.parametrize("x", [FRAME, FRAME[1]], ids=["frame", "series"])
+def test_a_type_that_pandas_does_not_have_is_refused(x):
+    with pytest.raises(TypeError, match=r"^dtype must be one of pandas's, got dtype\(bfloat16\)$"):
+        softmax(x, dtype=ml_dtypes.bfloat16)
+    out = np.empty(x.shape, ml_dtypes.bfloat16)
+    assert softmax(x, dtype=ml_dtypes.bfloat16, out=out) is out
 
 
 def test_sparse_columns_are_refused():

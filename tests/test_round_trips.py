@@ -240,6 +240,26 @@ def assert_same(got, right):
     np.testing.assert_array_equal(np.reshape(got, np.shape(right)), right)
 
 
+class Proxy:
+    """As packages have that load or lock what they stand for: of its class, in name."""
+
+    def __init__(self, of):
+        self.of = of
+
+    @property
+    def __class__(self):
+        return type(self.of)
+
+    def __getattr__(self, name):
+        return getattr(self.of, name)
+
+
+def test_a_proxy_is_what_it_stands_for():
+    masked, frame = np.ma.MaskedArray([1.0]), pandas.DataFrame([[1.0]])
+    for x in (masked, frame, masked):
+        assert container_of(Proxy(x)) is container_of(x)
+
+
 # --- what is refused ----------------------------------------------------------------------
 
 FRAME = pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
