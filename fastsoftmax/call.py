@@ -53,7 +53,8 @@ def rows(
                 return result
     name = _LOGITS.get(formula.name, "x")
     library = _library(name, x, target, stream)
-    axis = _axis(formula, axis, dim)
+    if dim is not None:
+        _refuse_both(formula, axis, dim)
     if library is not None:
         if dim is not None:
             axis = containers.container_of(x).axis(name, x, axis, dim)
@@ -75,13 +76,10 @@ def rows(
     )  # fmt: skip
 
 
-def _axis(formula: Formula, axis: Any, dim: Any) -> Any:
-    """``axis``, if ``dim`` is not given; None, and an error if both are."""
-    if dim is None:
-        return axis
+def _refuse_both(formula: Formula, axis: Any, dim: Any) -> None:
+    """Refuse an ``axis`` that is not the default beside ``dim``."""
     if axis is not None and not (type(axis) is int and axis == _AXIS.get(formula.name)):
         raise ValueError(f"give axis or dim, not both: got axis={axis!r} and dim={dim!r}")
-    return None
 
 
 def _each(
@@ -134,7 +132,8 @@ def weighted(
         given = "leave out target='cuda'"
     if given is not None:
         raise ValueError(f"b= and return_sign= are computed on the CPU: {given}")
-    axis = _axis(LOGSUMEXP, axis, dim)
+    if dim is not None:
+        _refuse_both(LOGSUMEXP, axis, dim)
     return _each(
         Call.signed if return_sign else Call.positive, LOGSUMEXP, "a", a, axis, dim, out, keepdims,
         b=b, where=where, dtype=dtype,

@@ -27,8 +27,10 @@ class DataArray(Container):
 
     def axis(self, name: str, x: Any, axis: Any, dim: Any) -> Any:
         """As `Container.axis`, of dimensions by name; ``...`` is all of them, as in xarray."""
-        if dim is None or dim is ...:
+        if dim is None:
             return axis
+        if dim is ...:
+            return None
         wanted = _names(dim)
         for each in wanted:
             if each not in x.dims:
