@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax.containers import PLAIN, Container, Series, container_of
+from fastsoftmax.container import Container
+from fastsoftmax.containers import PLAIN, container_of
 from fastsoftmax.cuda.elements import numpy_type
-from fastsoftmax.labels import Labelled, aligned
+from fastsoftmax.frames import Series
+from fastsoftmax.labels import Labelled, aligned, shown
 from fastsoftmax.loaded import is_a, torch_type, type_name
 
 Array = np.ndarray[Any, Any]
@@ -129,13 +131,22 @@ def broadcast_source(source: Source, other: Array) -> Source:
     if shape == source.values.shape:
         return source
     values = np.broadcast_to(source.values, shape)
-    if source.present is None:
-        # Labels are those of the shape that it had.
-        container = PLAIN if source.container.package else source.container
-        return Source(source.name, values, None, values, container)
-    mask = np.broadcast_to(source.present, shape)
-    whole = np.ma.MaskedArray(values, ~mask)
-    return Source(source.name, values, mask, whole, source.container)
+    present = None if source.present is None else np.broadcast_to(source.present, shape)
+    # Labels are those of the shape that it had.
+    container = PLAIN if source.container.package else source.container
+    return Source(source.name, values, present, source.original, container)
+
+
+def of_parts(name: str, argument: Any, of: str, parts: dict[Any, Any]) -> dict[Any, Any]:
+    """An argument beside an input that has parts: for each its own by name, or one for all."""
+    theirs = container_of(argument).parts(name, argument, None, None)
+    if theirs is None:
+        return dict.fromkeys(parts, argument)
+    for owner, has, other, wanted in ((name, theirs, of, parts), (of, parts, name, theirs)):
+        lacked = [part for part in wanted if part not in has]
+        if lacked:
+            raise ValueError(f"{owner} lacks variables that {other} has: {shown(lacked)}")
+    return theirs
 
 
 def _refuse_device(name: str, argument: Any, of: str) -> None:
@@ -148,20 +159,3 @@ def _refuse_device(name: str, argument: Any, of: str) -> None:
 
 def _is_series(container: Container) -> bool:
     return isinstance(container, Series)
-
-
-def rewrap(source: Source, result: Any) -> Any:
-    """A result of the input's shape, as what the input was."""
-    return source.container.rewrapped(source.original, result)
-
-
-def rewrap_reduced(
-    source: Source, result: Any, axes: Axes, keepdims: bool, present: Array | None
-) -> Any:
-    """A result that lost ``axes``, as what the input was; a masked row had nothing present."""
-    if isinstance(source.original, np.ma.MaskedArray) and present is not None:
-        absent = ~present.any(axis=axes, keepdims=keepdims)
-        if np.ndim(result) == 0:
-            return np.ma.masked if absent else result
-        return np.ma.MaskedArray(result, mask=absent)
-    return source.container.rewrapped_reduced(source.original, result, axes, keepdims)

@@ -19,16 +19,17 @@ from fastsoftmax.cpu import plan
 
 Array = np.ndarray[Any, Any]
 
-# What functions call their logits, where that is not x.
+# What functions call their logits, where that is not x, and their axis where none is given.
 _LOGITS = {"logsumexp": "a"}
+_AXIS = {"entropy": -1}
 
 
 def rows(
-    formula: Formula, x: Any, axis: Any, *, where: Any = None, temperature: Any = 1.0,
-    dtype: Any = None, out: Any = None, keepdims: bool = False, target: Any = None,
-    stream: Any = None,
+    formula: Formula, x: Any, axis: Any, *, dim: Any = None, where: Any = None,
+    temperature: Any = 1.0, dtype: Any = None, out: Any = None, keepdims: bool = False,
+    target: Any = None, stream: Any = None,
 ) -> Any:  # fmt: skip
-    """A formula of the rows of ``x`` along ``axis``, as the caller wants it."""
+    """A formula of the rows of ``x`` along ``axis`` or ``dim``, as the caller wants it."""
     # Nothing but logits, an axis, a number as temperature, and an out.
     simple = (
         where is None
@@ -40,6 +41,7 @@ def rows(
     if (
         simple
         and type(x) is np.ndarray
+        and dim is None
         and target is None
         and temperature == 1.0
         and x.flags.c_contiguous
@@ -51,7 +53,11 @@ def rows(
                 return result
     name = _LOGITS.get(formula.name, "x")
     library = _library(name, x, target, stream)
+    if dim is not None:
+        _refuse_both(formula, axis, dim)
     if library is not None:
+        if dim is not None:
+            axis = containers.container_of(x).axis(name, x, axis, dim)
         # Where there is no GPU, nobody waits for the import of these.
         from fastsoftmax import device, plain
 
@@ -64,9 +70,42 @@ def rows(
         there.divide_by(temperature)
         there.write_to(out, keepdims)
         return there.run()
-    call = Call(formula, x, axis, where, temperature, dtype, target=target)
-    call.write_to(out, keepdims)
-    return call.delivered(call.computed())
+    return _each(
+        Call.plain, formula, name, x, axis, dim, out, keepdims, where=where,
+        temperature=temperature, dtype=dtype, target=target,
+    )  # fmt: skip
+
+
+def _refuse_both(formula: Formula, axis: Any, dim: Any) -> None:
+    """Refuse an ``axis`` that is not the default beside ``dim``."""
+    if axis is not None and not (type(axis) is int and axis == _AXIS.get(formula.name)):
+        raise ValueError(f"give axis or dim, not both: got axis={axis!r} and dim={dim!r}")
+
+
+def _each(
+    act: Callable[[Call], Any], formula: Formula, name: str, x: Any, axis: Any, dim: Any, out: Any,
+    keepdims: bool, **beside: Any,
+) -> Any:  # fmt: skip
+    """What is made of a call; for each part of ``x`` where it has some, all checked first."""
+    container = containers.container_of(x)
+    parts = container.parts(name, x, axis, dim)
+    if parts is None:
+        return act(Call(formula, name, x, axis, dim, out, keepdims, **beside))
+    if out is not None:
+        raise TypeError(f"out must not be given where {name} is several arrays: leave it out")
+    given = {each: arguments.of_parts(each, beside[each], name, parts) for each in beside}
+    calls = {
+        part: Call(
+            formula, f"{name}[{part!r}]", array, axis, dim, None, keepdims,
+            **{each: values[part] for each, values in given.items()},
+        )
+        for part, array in parts.items()
+    }  # fmt: skip
+    made = {part: act(call) for part, call in calls.items()}
+    if act is not Call.signed:
+        return container.together(x, made)
+    values, signs = ({part: pair[place] for part, pair in made.items()} for place in range(2))
+    return container.together(x, values), container.together(x, signs)
 
 
 def _library(name: str, x: Any, target: Any, stream: Any) -> Any:
@@ -82,8 +121,8 @@ def _library(name: str, x: Any, target: Any, stream: Any) -> Any:
 
 
 def weighted(
-    a: Any, axis: Any, b: Any, keepdims: Any, return_sign: Any, *, out: Any, where: Any,
-    dtype: Any, target: Any, stream: Any,
+    a: Any, axis: Any, b: Any, keepdims: Any, return_sign: Any, *, dim: Any, out: Any,
+    where: Any, dtype: Any, target: Any, stream: Any,
 ) -> Any:  # fmt: skip
     """logsumexp with weights, if any: with the sign, or NaN where the sum is negative."""
     given = None
@@ -93,27 +132,26 @@ def weighted(
         given = "leave out target='cuda'"
     if given is not None:
         raise ValueError(f"b= and return_sign= are computed on the CPU: {given}")
-    call = Call(LOGSUMEXP, a, axis, where, 1.0, dtype, b)
-    call.write_to(out, keepdims)
-    value, sign = call.weighted()
-    if return_sign:
-        return call.delivered(value.real), call.delivered(sign, beside=True)
-    if value.dtype.kind != "c":
-        value = np.where(sign < 0, value.dtype.type(np.nan), value)
-    return call.delivered(value)
+    if dim is not None:
+        _refuse_both(LOGSUMEXP, axis, dim)
+    return _each(
+        Call.signed if return_sign else Call.positive, LOGSUMEXP, "a", a, axis, dim, out, keepdims,
+        b=b, where=where, dtype=dtype,
+    )  # fmt: skip
 
 
 class Call:
     """A caller's arguments, checked and as arrays; what is made of them, and the way back.
 
-    Made and told where to write, it has refused all that can be wrong: nothing is computed before.
+    Made, it has refused all that can be wrong: nothing is computed before.
     """
 
     def __init__(
-        self, formula: Formula, x: Any, axis: Any, where: Any, temperature: Any, dtype: Any,
-        b: Any = None, target: Any = None,
+        self, formula: Formula, name: str, x: Any, axis: Any, dim: Any, out: Any, keepdims: bool,
+        *, where: Any, dtype: Any, temperature: Any = 1.0, b: Any = None, target: Any = None,
     ) -> None:  # fmt: skip
-        given = arguments.unwrap(_LOGITS.get(formula.name, "x"), x)
+        given = arguments.unwrap(name, x)
+        axis = given.container.axis(name, x, axis, dim)
         computed = checks.floating(formula.name, given.values)
         dtype = arguments.element_type(dtype)
         self._formula, self._source, self._weight, self._dtype = formula, given, None, dtype
@@ -138,8 +176,9 @@ class Call:
             array = arguments.operand("temperature", temperature, given, self._axes)
             self._temperature = checks.temperatures(array, self._shape, self._axes)
         self._values = self._source.values.astype(self._computed, copy=False)
+        self._write_to(out, keepdims)
 
-    def write_to(self, out: Any, keepdims: bool) -> None:
+    def _write_to(self, out: Any, keepdims: bool) -> None:
         """Take the array for the result, None for a new one, and whether reduced axes are kept."""
         self._out, self._place, self._keepdims = out, None, keepdims
         self._final = self._shape
@@ -151,7 +190,23 @@ class Call:
         self._place = arguments.place(out, self._source)
         checks.check_out(self._place, self._final, self._result, self._dtype)
 
-    def computed(self) -> Array:
+    def plain(self) -> Any:
+        """The formula's results, for the caller."""
+        return self._delivered(self._computed_rows())
+
+    def signed(self) -> tuple[Any, Any]:
+        """The logarithm of a weighted sum's size, and its sign, for the caller."""
+        value, sign = self._weighted()
+        return self._delivered(value.real), self._delivered(sign, beside=True)
+
+    def positive(self) -> Any:
+        """The logarithm of a weighted sum, NaN where it is negative, for the caller."""
+        value, sign = self._weighted()
+        if value.dtype.kind != "c":
+            value = np.where(sign < 0, value.dtype.type(np.nan), value)
+        return self._delivered(value)
+
+    def _computed_rows(self) -> Array:
         """The formula's results; where it has one a row, the reduced axes are kept at length 1."""
         values, temperature, mapped = self._values, self._temperature, self._formula.mapped
         if values.size == 0:
@@ -175,12 +230,12 @@ class Call:
             plan.compute(self._formula, x, out, numbers, counted)
         return rows.back(place, mapped)
 
-    def weighted(self) -> tuple[Array, Array]:
+    def _weighted(self) -> tuple[Array, Array]:
         """log|sum(weight * exp(x))| and the sum's sign, with the reduced axes at length 1."""
         values, weight = self._values, self._weight
         has_kernel = checks.has_kernel(self._computed)
         if values.size == 0 or (has_kernel and weight is None):
-            value = self.computed()
+            value = self._computed_rows()
             # exp is positive: the sum is 0 or NaN where its logarithm is -inf or NaN
             sign = np.where(value == -np.inf, 0.0, np.where(np.isnan(value), np.nan, 1.0))
             return value, sign.astype(value.dtype)
@@ -196,7 +251,7 @@ class Call:
         plan.weighted(seen, layout.stored(value), sign, rows.view(weight))
         return rows.back(value, False), rows.back(sign, False)
 
-    def delivered(self, value: Array, beside: bool = False) -> Any:
+    def _delivered(self, value: Array, beside: bool = False) -> Any:
         """What was computed, in ``out`` unless it is ``beside``, or as what the input was."""
         result = self._result
         if result.kind == "c" and value.dtype.kind != "c":  # a logarithm beside its sign
@@ -207,10 +262,11 @@ class Call:
                 np.copyto(self._place, checks.cast(value, self._place.dtype))
             containers.container_of(self._out).written(self._out)
             return self._out
+        source = self._source
         if self._formula.mapped:
-            return arguments.rewrap(self._source, value[()])
-        return arguments.rewrap_reduced(
-            self._source, value[()], self._axes, self._keepdims, self._mask
+            return source.container.rewrapped(source.original, value[()])
+        return source.container.rewrapped_reduced(
+            source.original, value[()], self._axes, self._keepdims, self._mask
         )
 
 

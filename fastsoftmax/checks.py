@@ -178,7 +178,24 @@ def temperatures(temperature: Array, shape: Shape, axes: Shape) -> Array:
     if not coldest >= 0:  # one reading of a million temperatures, not three
         value = array[~(array >= 0)].flat[0]
         raise ValueError(f"temperature must not be negative or NaN, got {value}")
-    return broadcast("temperature", array, reduced_shape(shape, axes)) if array.ndim else array
+    if not array.ndim:
+        return array
+    check_temperatures(array.shape, shape, axes)
+    return broadcast("temperature", array, reduced_shape(shape, axes))
+
+
+def check_temperatures(given: Shape, shape: Shape, axes: Shape) -> None:
+    """Refuse temperatures that do not broadcast over the rows; if they are one a row, say how."""
+    try:
+        check_broadcast("temperature", given, reduced_shape(shape, axes))
+    except ValueError as error:
+        if given != reduced_shape(shape, axes, keepdims=False):
+            raise
+        index = ", ".join("None" if axis in axes else ":" for axis in range(len(shape)))
+        raise ValueError(
+            f"{error}: for one a row, pass temperature[{index}], "
+            f"of shape {reduced_shape(shape, axes)}"
+        ) from None
 
 
 def check_out(out: Any, shape: Shape, result: Type, dtype: Any) -> None:

@@ -102,7 +102,7 @@ class DeviceCall:
         held = self._temperature = self._beside("temperature", temperature)
         if held.view.dtype not in elements.SIZES and not elements.is_integer(held.view.dtype):
             raise TypeError(f"temperature must be real, got an array of {held.view.dtype}")
-        checks.check_broadcast("temperature", held.view.shape, self._reduced)
+        checks.check_temperatures(held.view.shape, self._shape, self._axes)
         if held.view.dtype != "float64" and not held.library.converts:
             held.library.refuse(held, "pass an array of float64")
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from fastsoftmax import call
 from fastsoftmax.arithmetic.formulas import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 
-Axis = int | tuple[int, ...] | None
+Axis = int | str | tuple[int | str, ...] | None
 Target = Literal["cpu", "cuda"] | None
 
 
@@ -19,6 +19,7 @@ def softmax(
     where: Any = None,
     temperature: Any = 1.0,
     dtype: Any = None,
+    dim: Any = None,
     target: Target = None,
     stream: Any = None,
 ) -> Any:
@@ -31,18 +32,25 @@ def softmax(
     x : array_like
         Logits of any shape, layout and byte order. float16, bfloat16 (ml_dtypes), float32 and
         float64 are computed by kernels; long double and complex numbers by NumPy; integers and
-        booleans as float64. A pandas or xarray object, a masked array or a torch tensor comes back
-        as one. Arrays on an NVIDIA GPU (CuPy's, torch's, Numba's, and others that can be written
-        to by ``__cuda_array_interface__`` or DLPack) are computed there, and come back as such.
+        booleans as float64. What goes in comes out, with its labels, names and attributes: masked
+        arrays; pandas's Series and DataFrames, also of nullable and of Arrow-backed columns;
+        xarray's DataArrays and Datasets (each variable by itself); polars's Series and DataFrames;
+        pyarrow's arrays of numbers, of lists of one length and of tensors; torch's tensors. What is
+        missing there is NaN, and so is its row; ``where=~x.isna()`` leaves it out. Arrays on an
+        NVIDIA GPU (CuPy's, torch's, Numba's, and others that can be written to by
+        ``__cuda_array_interface__`` or DLPack) are computed there, and come back as such.
     axis : int, tuple of ints or None
-        What is normalised: along these axes together, or over the whole array (None).
+        What is normalised: along these axes together, or over the whole array (None). For pandas's
+        objects also its names, "columns" and "index" (or "rows").
     out : array, optional
         Where the result is written; it is returned. ``out is x`` works in place. On a GPU it must
         not overlap x otherwise.
     where : array_like of bool, optional
         Broadcasts to ``x``. Elements left out count as absent, and their result is 0. Beside
         a pandas or xarray ``x``, a mask with labels is matched by label, as in arithmetic (a
-        Series with a DataFrame's columns); both have the same labels, in any order.
+        Series with a DataFrame's columns); both have the same labels, in any order. Columns of
+        polars's DataFrames are matched by name, and its Series go along the rows. Beside a Dataset,
+        a Dataset has a mask for each variable, by name; anything else is for all of them.
     temperature : float or array_like
         The logits are divided by it. An array broadcasts over the rows, that is to the shape
         of ``logsumexp(x, axis, keepdims=True)``. 0 is the limit, where the largest logits
@@ -52,6 +60,9 @@ def softmax(
         rows of a temperature that is negative or NaN are NaN.
     dtype : dtype, optional
         The result's type; the arithmetic is done in the wider of it and x's.
+    dim : name, several names, or ...
+        Instead of ``axis``: the dimensions of xarray's objects, by name (``...``: all). torch
+        calls an axis ``dim``, so for its tensors this is another name of ``axis``.
     target : "cpu", "cuda" or None
         Where it is computed. None: where ``x`` is. "cuda" computes what is on the host on the
         current GPU, to the same bits: x is copied there and the result back, in pieces, while
@@ -71,13 +82,15 @@ def softmax(
     Raises
     ------
     TypeError
-        For arrays of objects, strings or dates; sparse arrays, and tensors that require gradients;
-        a ``where`` that is not boolean; an ``out`` or a ``dtype`` that cannot hold the result;
-        an array ``where`` or ``out`` on the host beside x on a GPU, and the other way round.
+        For arrays and columns of objects, strings or dates; sparse and lazy arrays and frames,
+        tables of Arrow's, and tensors that require gradients; ``dim`` where dimensions have no
+        names, and ``axis`` for a Dataset, whose variables have each their own; a ``where`` that is
+        not boolean; an ``out`` or a ``dtype`` that cannot hold the result; an array ``where`` or
+        ``out`` on the host beside x on a GPU, and the other way round.
     ValueError
-        For an ``axis`` out of bounds (`numpy.exceptions.AxisError`) or given twice; a shape
-        or labels that do not fit; a read-only ``out``; a ``temperature`` that is negative or NaN;
-        arrays and streams of several GPUs.
+        For an ``axis`` out of bounds (`numpy.exceptions.AxisError`) or given twice, a ``dim`` that
+        is not there, or both given; a shape or labels that do not fit; a read-only ``out``;
+        a ``temperature`` that is negative or NaN; arrays and streams of several GPUs.
     RuntimeError
         For a GPU's arrays, or ``target="cuda"``, where numba-cuda, a driver or a GPU is missing;
         and for what CUDA's driver reports.
@@ -111,7 +124,7 @@ def softmax(
            [0.26894142, 0.73105858]])
     """
     return call.rows(
-        SOFTMAX, x, axis, where=where, temperature=temperature, dtype=dtype, out=out,
+        SOFTMAX, x, axis, dim=dim, where=where, temperature=temperature, dtype=dtype, out=out,
         target=target, stream=stream,
     )  # fmt: skip
 
@@ -124,6 +137,7 @@ def log_softmax(
     where: Any = None,
     temperature: Any = 1.0,
     dtype: Any = None,
+    dim: Any = None,
     target: Target = None,
     stream: Any = None,
 ) -> Any:
@@ -133,7 +147,7 @@ def log_softmax(
 
     Parameters
     ----------
-    x, axis, out, where, temperature, dtype, target, stream
+    x, axis, out, where, temperature, dtype, dim, target, stream
         As for `softmax`; elements that ``where`` leaves out have the result -inf.
 
     Returns
@@ -163,7 +177,7 @@ def log_softmax(
     array([-2.0611537e-09, -2.0000000e+01], dtype=float32)
     """
     return call.rows(
-        LOG_SOFTMAX, x, axis, where=where, temperature=temperature, dtype=dtype, out=out,
+        LOG_SOFTMAX, x, axis, dim=dim, where=where, temperature=temperature, dtype=dtype, out=out,
         target=target, stream=stream,
     )  # fmt: skip
 
@@ -178,6 +192,7 @@ def logsumexp(
     out: Any = None,
     where: Any = None,
     dtype: Any = None,
+    dim: Any = None,
     target: Target = None,
     stream: Any = None,
 ) -> Any:
@@ -202,7 +217,7 @@ def logsumexp(
         negative sum gives NaN.
     out : array, optional
         Where the (first) result is written; it is returned. On a GPU it must not overlap ``a``.
-    where, target, stream
+    where, dim, target, stream
         As for `softmax`.
     dtype : dtype, optional
         The result's type; the arithmetic is done in the wider of it and a's.
@@ -242,12 +257,12 @@ def logsumexp(
     keepdims = bool(keepdims)
     if b is None and not return_sign:
         return call.rows(
-            LOGSUMEXP, a, axis, where=where, dtype=dtype, out=out, keepdims=keepdims, target=target,
-            stream=stream,
+            LOGSUMEXP, a, axis, dim=dim, where=where, dtype=dtype, out=out, keepdims=keepdims,
+            target=target, stream=stream,
         )  # fmt: skip
     return call.weighted(
-        a, axis, b, keepdims, return_sign, out=out, where=where, dtype=dtype, target=target,
-        stream=stream,
+        a, axis, b, keepdims, return_sign, dim=dim, out=out, where=where, dtype=dtype,
+        target=target, stream=stream,
     )  # fmt: skip
 
 
@@ -258,6 +273,7 @@ def entropy(
     where: Any = None,
     temperature: Any = 1.0,
     dtype: Any = None,
+    dim: Any = None,
     target: Target = None,
     stream: Any = None,
 ) -> Any:
@@ -268,7 +284,7 @@ def entropy(
 
     Parameters
     ----------
-    x, where, temperature, dtype, target, stream
+    x, where, temperature, dtype, dim, target, stream
         As for `softmax`.
     axis : int, tuple of ints or None
         What is one distribution: along these axes together, or the whole array (None).
@@ -302,6 +318,6 @@ def entropy(
     1.7418252446695514e-16
     """
     return call.rows(
-        ENTROPY, x, axis, where=where, temperature=temperature, dtype=dtype, target=target,
+        ENTROPY, x, axis, dim=dim, where=where, temperature=temperature, dtype=dtype, target=target,
         stream=stream,
     )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Labels: an operand's elements put where the input has their labels, as pandas and xarray do."""
+"""Labels: an operand's elements put where the input has their labels, as pandas and xarray do.
+
+polars's frames have names of columns for labels, and its rows go by position.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ Array = np.ndarray[Any, Any]
 class Labelled(NamedTuple):
     """An argument with labels: its name, the object, its values, and of each dimension the index.
 
-    An index is pandas's, or None for a dimension that has no labels; ``package`` is whose rules
-    hold. A Series goes along either of a DataFrame's dimensions.
+    An index is pandas's, a tuple of names, or None for a dimension that has no labels; ``package``
+    is whose rules hold. A Series of pandas's goes along either of a DataFrame's dimensions.
     """
 
     name: str
@@ -27,7 +30,7 @@ class Labelled(NamedTuple):
 
 
 def aligned(theirs: Labelled, ours: Labelled, reduced: tuple[int, ...]) -> Array:
-    """The values of an operand, as pandas or xarray would put them beside the input.
+    """The values of an operand, as its package would put them beside the input.
 
     They have the input's dimensions, of length 1 where the operand lacks them; along the axes in
     ``reduced`` there is one element for all, whatever its label.
@@ -62,10 +65,10 @@ def aligned(theirs: Labelled, ours: Labelled, reduced: tuple[int, ...]) -> Array
 
 def _places(name: str, theirs: Any, of: str, ours: Any, dimension: Any) -> Array | None:
     """Where an operand has each of the input's labels; None where they need no matching."""
-    if theirs is None or ours is None or theirs.equals(ours):
+    if theirs is None or ours is None or _equal(theirs, ours):
         return None
     for owner, index in ((name, theirs), (of, ours)):
-        if not index.is_unique:
+        if not (isinstance(index, tuple) or index.is_unique):  # polars has no name twice
             twice = index[index.duplicated()][:1].tolist()[0]
             raise ValueError(
                 f"{name} and {of} cannot be matched by label along {dimension!r}: "
@@ -78,8 +81,15 @@ def _places(name: str, theirs: Any, of: str, ours: Any, dimension: Any) -> Array
     return places
 
 
+def _equal(theirs: Any, ours: Any) -> bool:
+    return theirs == ours if isinstance(ours, tuple) else theirs.equals(ours)  # type: ignore[no-any-return]
+
+
 def _found(wanted: Any, index: Any) -> Array:
     """Where ``index`` has each label that is wanted, or -1; what is equal is what pandas joins."""
+    if isinstance(wanted, tuple):
+        at = {label: place for place, label in enumerate(index)}
+        return np.array([at.get(label, -1) for label in wanted], np.intp)
     if wanted.nlevels != index.nlevels:
         return np.full(len(wanted), -1)
     places = wanted.join(index, how="left", return_indexers=True)[2]
@@ -87,8 +97,12 @@ def _found(wanted: Any, index: Any) -> Array:
 
 
 def _refuse_missing(name: str, of: str, dimension: Any, wanted: Any, places: Array) -> None:
-    missing = wanted[places < 0].tolist()
-    if missing:
-        shown = ", ".join(map(repr, missing[:3]))
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ValueError(f"{name} lacks labels that {of} has along {dimension!r}: {shown}{more}")
+    if (places < 0).any():
+        missing = [label for label, place in zip(wanted, places, strict=True) if place < 0]
+        raise ValueError(f"{name} lacks labels that {of} has along {dimension!r}: {shown(missing)}")
+
+
+def shown(labels: list[Any]) -> str:
+    """Some labels, and how many more there are."""
+    more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
+    return ", ".join(map(repr, labels[:3])) + more

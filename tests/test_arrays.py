@@ -437,6 +437,38 @@ def test_a_wrong_temperature(function, temperature, error, words):
 
 
 @pytest.mark.parametrize("function", MAPS)
+@pytest.mark.parametrize(
+    ("shape", "axis", "given", "words"),
+    [
+        ((5, 3), 1, (5,), ": for one a row, pass temperature[:, None], of shape (5, 1)"),
+        ((5, 5), -1, (5,), ": for one a row, pass temperature[:, None], of shape (5, 1)"),
+        ((5, 3), 1, (3,), ""),
+        ((5, 4, 6), 1, (5, 6), ": for one a row, pass temperature[:, None, :], of shape (5, 1, 6)"),
+        (
+            (5, 4, 6),
+            (1, 2),
+            (5,),
+            ": for one a row, pass temperature[:, None, None], of shape (5, 1, 1)",
+        ),
+        ((5, 4, 6), -1, (4,), ""),
+        ((5, 4, 6), None, (5, 4), ""),
+    ],
+)
+def test_temperatures_without_the_reduced_axis_are_refused_with_the_shape_that_works(
+    function, shape, axis, given, words
+):
+    x, temperature = np.zeros(shape), np.ones(given)
+    kept = np.sum(x, axis, keepdims=True).shape
+    with pytest.raises(ValueError, match=r"^temperature of shape") as raised:
+        function(x, axis, temperature=temperature)
+    refusal = f"temperature of shape {given} does not broadcast to shape {kept}"
+    assert str(raised.value) == refusal + words
+    if words:
+        index = words[words.index("[") : words.index("]") + 1]
+        function(x, axis, temperature=eval(f"temperature{index}", {"temperature": temperature}))
+
+
+@pytest.mark.parametrize("function", MAPS)
 @pytest.mark.parametrize(("shape", "axis"), [((20, 3), 0), ((20, 3), 1), ((4, 5, 6), 1)])
 def test_temperatures_of_every_layout(function, shape, axis):
     x = np.random.default_rng(0).standard_normal(shape)

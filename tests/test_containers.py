@@ -4,13 +4,17 @@ import itertools
 import sys
 import types
 
+import ml_dtypes
 import numpy as np
 import pandas
+import polars
+import pyarrow
 import pytest
 import scipy.sparse
 import xarray
 
-from fastsoftmax import log_softmax, logsumexp, softmax
+from fastsoftmax import entropy, log_softmax, logsumexp, softmax
+from fastsoftmax.cpu import plan
 
 FUNCTIONS = [softmax, log_softmax, logsumexp]
 MAPS = [softmax, log_softmax]
@@ -72,7 +76,7 @@ def test_columns_of_several_types_are_numbers_and_what_is_missing_is_nan(kind):
     narrow = frame[["b"]].astype("Float32").assign(d=np.float32(1))
     assert softmax(narrow, axis=1).to_numpy().dtype == np.float32
     words = frame.assign(d="five")
-    with pytest.raises(TypeError, match="needs real or complex numbers"):
+    with pytest.raises(TypeError, match=r"x must hold numbers, got (str|object) in column 'd'"):
         softmax(words, axis=1)
 
 
@@ -129,7 +133,7 @@ def shuffled(labelled):
 
 def same(got, right):
     assert type(got) is type(right)
-    if isinstance(got, xarray.DataArray):
+    if isinstance(got, xarray.DataArray | xarray.Dataset):
         xarray.testing.assert_identical(got, right)
     elif isinstance(got, pandas.DataFrame):
         pandas.testing.assert_frame_equal(got, right)
@@ -341,6 +345,456 @@ def test_labels_of_two_kinds():
         softmax(FRAME, where=ARRAY > 0)
     with pytest.raises(TypeError, match=r"whose labels cannot be matched: pass b.to_numpy\(\)"):
         logsumexp(ARRAY, b=FRAME)
+
+
+def test_a_masked_array_keeps_what_it_is_filled_with_where_that_can_be():
+    data = [[1.0, 2.0], [3.0, 4.0]]
+    x = np.ma.MaskedArray(data, mask=[[0, 1], [1, 1]], fill_value=-1.0)
+    np.testing.assert_array_equal(softmax(x, axis=1).filled(), [[1, -1], [-1, -1]])
+    for got in (logsumexp(x, axis=1), entropy(x, axis=1), logsumexp(x, axis=1, b=[1.0, 2.0])):
+        assert got.fill_value == -1
+    assert softmax(x.astype(np.int8), axis=1).fill_value == -1
+    x.fill_value = np.nan
+    assert np.isnan(softmax(x, axis=1, dtype=np.float16).fill_value)
+    x.fill_value = 1e300  # no float16 can say that
+    plain = np.ma.MaskedArray(data, dtype=np.float16)
+    assert softmax(x, axis=1, dtype=np.float16).fill_value == plain.fill_value
+    assert softmax(np.ma.MaskedArray([1, 2])).fill_value == np.ma.MaskedArray([1.0]).fill_value
+
+
+# --- pandas -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [logsumexp])
+def test_reduced_dimensions_that_are_kept_keep_pandas_labels(function):
+    frame = pandas.DataFrame([[1.0, 2.0], [3.0, 5.0], [0.0, 0.0]], list("xyz"), ["a", "b"])
+    frame.attrs["unit"] = "nat"
+    rows, columns = function(frame, axis=1), function(frame, axis=0)
+    same(function(frame, axis=1, keepdims=True), rows.to_frame())
+    same(function(frame, axis=0, keepdims=True), columns.to_frame().T)
+    for got in (rows, function(frame, axis=1, keepdims=True)):
+        assert got.attrs == {"unit": "nat"}
+    whole = function(frame, keepdims=True)
+    same(whole, pandas.DataFrame([[function(frame)]]))
+    series = frame["a"]
+    same(function(series, keepdims=True), pandas.Series([function(series)], name="a"))
+    same(function(series, axis=()), series)
+    value, sign = function(frame, axis=1, keepdims=True, b=-1.0, return_sign=True)
+    same(value, rows.to_frame())
+    same(sign, pandas.DataFrame(-1.0, list("xyz"), [0]))
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, entropy])
+def test_axes_by_pandas_names(function):
+    for name, axis in (("columns", 1), ("index", 0), ("rows", 0), (("index", "columns"), None)):
+        same(function(FRAME, axis=name), function(FRAME, axis=axis))
+    same(function(FRAME[1], axis="index"), function(FRAME[1], axis=0))
+    words = "axis must be a number or one of pandas's names, 'index', 'rows'{}: got '{}'$"
+    with pytest.raises(ValueError, match=words.format(", 'columns'", "column")):
+        function(FRAME, axis="column")
+    with pytest.raises(ValueError, match=words.format("", "columns")):
+        function(FRAME[1], axis="columns")
+
+
+@pytest.mark.parametrize("narrow", ["Float32", "float[pyarrow]"])
+@pytest.mark.parametrize("wide", ["Float64", "double[pyarrow]"])
+def test_results_are_nullable_or_arrows_where_all_columns_are(narrow, wide):
+    frame = pandas.DataFrame({"a": [1, 2, 3], "b": [1.5, 2.5, 3.5]}, list("xyz")).astype(narrow)
+    frame.loc["y", "a"] = pandas.NA
+    got = softmax(frame, axis=1)
+    assert list(map(str, got.dtypes)) == [narrow, narrow]
+    assert got.loc["y"].isna().all()
+    right = softmax(frame.loc["x"].to_numpy(np.float32))
+    assert (got.loc["x"].to_numpy(np.float32) == right).all()
+    left = softmax(frame, axis=1, where=~frame.isna())
+    assert left.loc["y"].tolist() == [0, 1]
+    total = logsumexp(frame, axis=1)
+    assert (str(total.dtype), list(total.index)) == (narrow, list("xyz"))
+    assert str(logsumexp(frame, axis="index").dtype) == narrow
+    assert str(softmax(frame["b"]).dtype) == narrow
+    assert list(map(str, softmax(frame, axis=1, dtype=np.float64).dtypes)) == [wide, wide] or (
+        ("pyarrow" in narrow) != ("pyarrow" in wide)
+    )
+    assert softmax(frame, axis=1, dtype=np.float16).dtypes.tolist() == [np.float16] * 2
+    mixed = softmax(frame.assign(c=np.float32(1)), axis=1)
+    assert mixed.dtypes.tolist() == [np.float32] * 3
+
+
+def test_whole_numbers_and_booleans_that_may_be_missing_are_numbers():
+    frame = pandas.DataFrame({"a": [1, None], "b": [True, False]})
+    for backend, kind in (("numpy_nullable", "Float64"), ("pyarrow", "double[pyarrow]")):
+        x = frame.convert_dtypes(dtype_backend=backend)
+        got = softmax(x, axis=1)
+        assert list(map(str, got.dtypes)) == [kind, kind]
+        assert got.iloc[0].tolist() == [0.5, 0.5]
+        assert got.iloc[1].isna().all()
+        assert logsumexp(x, axis=1, where=~x.isna()).iloc[1] == 0
+
+
+def test_columns_that_hold_no_numbers_are_refused_by_name_and_type():
+    frame = pandas.DataFrame({"a": [1.0], ("b", 1): [pandas.Timestamp(0)]})
+    with pytest.raises(
+        TypeError, match=r"^x must hold numbers, got datetime64.* in column \('b', 1\)"
+    ):
+        softmax(frame, axis=1)
+    with pytest.raises(TypeError, match=r"^a must hold numbers, got category$"):
+        logsumexp(pandas.Series(["a"], dtype="category"))
+    weight = pandas.Series([1], dtype=pandas.ArrowDtype(pyarrow.decimal128(3, 1)))
+    with pytest.raises(
+        TypeError, match=r"^b must hold numbers, got decimal128\(3, 1\)\[pyarrow\]$"
+    ):
+        logsumexp([1.0], b=weight)
+
+
+@pytest.mark.parametrize("x", [FRAME, FRAME[1]], ids=["frame", "series"])
+def test_a_type_that_pandas_does_not_have_is_refused(x):
+    with pytest.raises(TypeError, match=r"^dtype must be one of pandas's, got dtype\(bfloat16\)$"):
+        softmax(x, dtype=ml_dtypes.bfloat16)
+    out = np.empty(x.shape, ml_dtypes.bfloat16)
+    assert softmax(x, dtype=ml_dtypes.bfloat16, out=out) is out
+
+
+def test_sparse_columns_are_refused():
+    thin = pandas.Series([0.0, 1.0]).astype("Sparse[float64]")
+    with pytest.raises(
+        TypeError, match=r"got Sparse\[float64, .*\]: pass x\.sparse\.to_dense\(\)$"
+    ):
+        softmax(thin)
+    with pytest.raises(TypeError, match=r"in column 'b': pass x\.astype\('float64'\)$"):
+        softmax(pandas.DataFrame({"a": [1.0, 2.0], "b": thin}))
+
+
+def test_what_pandas_holds_as_one_array_is_not_copied(monkeypatch):
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    seen = []
+    compute = plan.compute
+    monkeypatch.setattr(plan, "compute", lambda f, x, *rest: (seen.append(x), compute(f, x, *rest)))
+    nullable = pandas.Series(x[0]).astype("Float64")
+    arrow = pandas.Series(x[0], dtype="double[pyarrow]")
+    polars_frame = polars.DataFrame(np.asfortranarray(x), orient="row")
+    polars_series = polars.Series(x[0])
+    for made, memory in (
+        (pandas.DataFrame(x, copy=False), x),
+        (pandas.DataFrame(x.T, copy=False), x),
+        (pandas.Series(x[0], copy=False), x),
+        (nullable, nullable.to_numpy()),
+        (arrow, pyarrow.array(arrow).to_numpy()),
+        (polars_frame, polars_frame.to_numpy()),
+        (polars_series, polars_series.to_numpy()),
+        (pyarrow.array(x[0]), x),
+        (pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(x.ravel()), 3)[1:], x),
+        (pyarrow.FixedShapeTensorArray.from_numpy_ndarray(x), x),
+    ):
+        softmax(made, -1)
+        assert np.shares_memory(seen[-1], memory), made
+
+
+def test_out_of_a_kind_that_does_not_change_is_refused_and_numpys_is_written():
+    out = np.empty((5, 3))
+    assert softmax(FRAME, 1, out=out) is out
+    np.testing.assert_array_equal(out, softmax(FRAME, 1))
+    for wrong in (FRAME, FRAME[1], polars.DataFrame(FRAME.to_numpy()), pyarrow.array([1.0])):
+        with pytest.raises(
+            TypeError, match=f"^out must be a plain NumPy array, got {type(wrong).__name__}"
+        ):
+            softmax(FRAME, 1, out=wrong)
+
+
+# --- xarray -------------------------------------------------------------------------------
+
+CUBE = xarray.DataArray(
+    np.random.default_rng(0).standard_normal((2, 3, 4)),
+    {"row": ["a", "b"], "class": [3, 1, 2], "size": ("row", [5, 6]), "at": 7},
+    ("row", "class", "draw"),
+    "logits",
+    {"unit": "nat"},
+)
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, entropy])
+def test_dimensions_by_name(function):
+    for dim, axis in (
+        ("class", 1),
+        (["class", "row"], (0, 1)),
+        (("draw",), 2),
+        (..., None),
+        ([], ()),
+    ):
+        same(function(CUBE, dim=dim), function(CUBE, axis=axis))
+    assert function(CUBE, dim="class").name == "logits"
+    assert function(CUBE, dim="class").attrs == {"unit": "nat"}
+    if function not in MAPS:
+        right = CUBE.sum(["row", "draw"], keep_attrs=True)
+        got = function(CUBE, dim=["row", "draw"])
+        same(got, right.copy(data=got.values))
+        every = function(CUBE, dim=...)
+        same(every, CUBE.sum(keep_attrs=True).copy(data=every.values))
+    same(function(CUBE, dim="class", where=(CUBE > 0).isel(row=[1, 0])),
+         function(CUBE, axis=1, where=(CUBE > 0).to_numpy()))  # fmt: skip
+
+
+def test_kept_dimensions_of_an_xarray_are_xarrays():
+    got = logsumexp(CUBE, dim=["class", "draw"], keepdims=True)
+    same(got, CUBE.sum(["class", "draw"], keepdims=True, keep_attrs=True).copy(data=got.values))
+    np.testing.assert_array_equal(got.values, logsumexp(CUBE.values, (1, 2), keepdims=True))
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, entropy])
+def test_a_wrong_dim(function):
+    name = "a" if function is logsumexp else "x"
+    refusals = [
+        (CUBE, {"dim": "clas"}, ValueError,
+         f"dim must name dimensions of {name}, got 'clas': it has 'row', 'class', 'draw'$"),
+        (CUBE, {"dim": ["row", "row"]}, ValueError, "dim must not name a dimension twice, got"),
+        (CUBE, {"dim": 1}, ValueError, f"dim must name dimensions of {name}, got 1: it has 'row'"),
+        (CUBE, {"dim": [["row"]]}, TypeError, "dim must be a name or several, got"),
+        (CUBE[0, 0, 0], {"dim": "row"}, ValueError, "got 'row': it has none$"),
+        (CUBE, {"dim": "row", "axis": 1}, ValueError,
+         "give axis or dim, not both: got axis=1 and dim='row'$"),
+        (CUBE.values, {"dim": "row"}, TypeError,
+         f"dim is for what has named dimensions, and {name} is a numpy.ndarray: pass axis$"),
+        ([1.0], {"dim": 0}, TypeError, f"{name} is a list: pass axis$"),
+        (FRAME, {"dim": "columns"}, TypeError, "DataFrame: pass axis$"),
+        (polars.Series([1.0]), {"dim": 0}, TypeError, "Series: pass axis$"),
+    ]  # fmt: skip
+    for x, given, error, words in refusals:
+        with pytest.raises(error, match=words):
+            function(x, **given)
+
+
+def data_set():
+    return xarray.Dataset(
+        {"a": CUBE, "b": CUBE.isel(draw=0, drop=True).astype(np.float32)},
+        {"of": (("class", "row"), np.ones((3, 2))), "run": ("run", [1, 2])},
+        {"by": "me"},
+    )
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, entropy])
+def test_each_variable_of_a_dataset_by_itself(function):
+    x = data_set()
+    for dim in ("class", ["row", "class"], ...):
+        got = function(x, dim=dim)
+        assert isinstance(got, xarray.Dataset)
+        assert got.attrs == {"by": "me"}
+        for name in x:
+            same(got[name], function(x[name], dim=dim))
+        like = x if function in MAPS else x.sum(["row", "class", "draw"] if dim is ... else dim)
+        assert (set(got.coords), dict(got.sizes)) == (set(like.coords), dict(like.sizes))
+    masked = function(x, dim="class", where=x > 0)
+    same(masked["b"], function(x["b"], dim="class", where=x["b"] > 0))
+    same(function(x, dim="class", where=x["b"] > 0)["a"],
+         function(x["a"], dim="class", where=x["b"] > 0))  # fmt: skip
+
+
+def test_sums_of_a_dataset_with_signs_weights_and_kept_dimensions():
+    x = data_set()
+    weights = -x
+    value, sign = logsumexp(x, dim="class", b=weights, return_sign=True)
+    for name in x:
+        right = logsumexp(x[name], dim="class", b=weights[name], return_sign=True)
+        same(value[name], right[0])
+        same(sign[name], right[1])
+    kept = logsumexp(x, dim="class", keepdims=True)
+    assert (kept.sizes["class"], "class" in kept.coords, "of" in kept.coords) == (1, False, False)
+    single = logsumexp(x.isel({"class": [0]}), dim="class", keepdims=True)
+    assert "class" not in single.coords
+    hot = xarray.Dataset({"a": 2.0, "b": 1.0})
+    got = softmax(x, dim="class", temperature=hot)
+    same(got["a"], softmax(x["a"], dim="class", temperature=2.0))
+    same(got["b"], softmax(x["b"], dim="class"))
+    same(softmax(xarray.Dataset(attrs={"by": "me"})), xarray.Dataset(attrs={"by": "me"}))
+
+
+def test_a_dataset_is_refused_before_anything_is_computed(monkeypatch):
+    x = data_set()
+    monkeypatch.setattr(plan, "compute", lambda *arguments: pytest.fail("computed"))
+    monkeypatch.setattr(plan, "small", lambda *arguments: pytest.fail("computed"))
+    refusals = [
+        (x, {"dim": "draw"}, ValueError,
+         r"dim must name dimensions of x\['b'\], got 'draw': it has 'row', 'class'$"),
+        (x, {"axis": 0}, TypeError, "each variable of x, an xarray.Dataset, .* instead of axis=0"),
+        (x, {"dim": "class", "out": np.zeros(3)}, TypeError, "out must not be given where x is"),
+        (x.assign(c=("class", list("pqr"))), {"dim": "class"}, TypeError,
+         r"x\['c'\] must hold numbers, got an array of dtype"),
+        (x, {"dim": "class", "where": (x > 0)[["a"]]}, ValueError,
+         "where lacks variables that x has: 'b'$"),
+        (x[["b"]], {"dim": "class", "where": x > 0}, ValueError,
+         "x lacks variables that where has: 'a'$"),
+        (x["a"], {"dim": "class", "where": x > 0}, TypeError, "where is an xarray.Dataset beside"),
+        (x, {"dim": "class", "where": x["a"] > 0}, ValueError,
+         r"where has a dimension that x\['b'\] lacks: 'draw'"),
+    ]  # fmt: skip
+    for given, options, error, words in refusals:
+        with pytest.raises(error, match=words):
+            softmax(given, **options)
+    with pytest.raises(TypeError, match="pass dim instead of axis=-1"):
+        entropy(x)
+
+
+def test_lazy_xarray_objects_are_refused():
+    with pytest.raises(
+        TypeError, match=r"x is lazy, of a dask\.array\.core\.Array: pass x\.compute"
+    ):
+        softmax(CUBE.chunk(), dim="class")
+    with pytest.raises(TypeError, match=r"x\['a'\] is lazy, .*: pass x\['a'\]\.compute\(\)"):
+        softmax(data_set().chunk(), dim="class")
+
+
+# --- polars -------------------------------------------------------------------------------
+
+
+def test_polars_frames_keep_their_names():
+    x = polars.DataFrame({"a": [1.0, 2.0], "b": [3.0, 5.0], "c": [0.0, 0.0]})
+    array = x.to_numpy()
+    got = softmax(x, axis=1)
+    assert got.columns == ["a", "b", "c"]
+    np.testing.assert_array_equal(got.to_numpy(), softmax(array, 1))
+    rows = logsumexp(x, axis=1)
+    assert isinstance(rows, polars.Series)
+    np.testing.assert_array_equal(rows.to_numpy(), logsumexp(array, 1))
+    for options in ({}, {"keepdims": True}):
+        columns = logsumexp(x, axis=0, **options)
+        assert (columns.columns, columns.shape) == (["a", "b", "c"], (1, 3))
+        np.testing.assert_array_equal(columns.to_numpy()[0], logsumexp(array, 0))
+    assert logsumexp(x, axis=1, keepdims=True).equals(rows.to_frame())
+    assert logsumexp(x, keepdims=True).shape == (1, 1)
+    assert logsumexp(x) == logsumexp(array)
+    assert softmax(x.clear(), axis=1).schema == x.schema
+    empty = polars.DataFrame()
+    assert softmax(empty, axis=1).shape == empty.shape
+    with pytest.raises(TypeError, match=r"^dtype must be one of polars's, got"):
+        softmax(x, dtype=np.longdouble)
+
+
+def test_polars_nulls_count_as_nan_or_are_left_out():
+    x = polars.DataFrame({"a": [1, None], "b": [1.5, 2.5], "c": [True, False]})
+    got = softmax(x, axis=1)
+    np.testing.assert_array_equal(got.to_numpy()[0], softmax([1.0, 1.5, 1.0]))
+    assert np.isnan(got.to_numpy()[1]).all()
+    there = x.select(polars.all().is_not_null())
+    np.testing.assert_array_equal(
+        logsumexp(x, axis=1, where=there), [logsumexp([1.0, 1.5, 1.0]), logsumexp([2.5, 0.0])]
+    )
+    single = polars.Series("logits", [1.0, None, 2.0], polars.Float32)
+    got = softmax(single, where=single.is_not_null())
+    assert (got.name, got.dtype, got[1]) == ("logits", polars.Float32, 0)
+    assert np.isnan(softmax(polars.Series([True, None])).to_numpy()).all()
+    pair = polars.Series("p", [[1, 2], None, [None, 3]], polars.Array(polars.Int64, 2))
+    got = softmax(pair, axis=1)
+    assert (got.name, got.dtype) == ("p", polars.Array(polars.Float64, 2))
+    np.testing.assert_array_equal(np.isnan(got.to_numpy()), [[0, 0], [1, 1], [1, 1]])
+    for where in (polars.DataFrame({"a": [True, None], "b": [True, True], "c": [True, True]}),
+                  polars.Series([True, None])):  # fmt: skip
+        with pytest.raises(ValueError, match=r"^where must not have missing values, got 1"):
+            softmax(x, where=where)
+
+
+def test_polars_columns_are_matched_by_name_and_rows_by_position():
+    x = polars.DataFrame(FRAME.to_numpy(), list("abc"), orient="row")
+    mask = x.select(polars.all() > 0)
+    for function in FUNCTIONS:
+        got = function(x, 1, where=mask.select("c", "a", "b"))
+        assert got.equals(function(x, 1, where=mask.to_numpy()))
+        by_row = function(x, 1, where=mask["b"])
+        assert by_row.equals(function(x, 1, where=mask["b"].to_numpy()[:, None]))
+    hot = polars.Series(np.linspace(1, 2, 5))
+    assert softmax(x, 1, temperature=hot).equals(softmax(x, 1, temperature=hot.to_numpy()[:, None]))
+    with pytest.raises(
+        ValueError, match=r"^where lacks labels that x has along 'columns': 'b', 'c'$"
+    ):
+        softmax(x, where=mask.select("a"))
+    with pytest.raises(
+        ValueError, match=r"^x lacks labels that where has along 'columns': 'b', 'c'$"
+    ):
+        softmax(x.select("a"), where=mask)
+    with pytest.raises(
+        TypeError, match=r"^where is a polars.*DataFrame and x a pandas.*DataFrame,"
+    ):
+        softmax(FRAME, where=mask)
+
+
+@pytest.mark.skipif(not hasattr(polars, "Int128"), reason="this polars has no Int128")
+def test_integers_that_numpy_does_not_have():
+    with pytest.raises(TypeError, match=r"^x must hold numbers that NumPy has, got Int128$"):
+        softmax(polars.Series([1], dtype=polars.Int128))
+
+
+def test_polars_columns_that_hold_no_numbers():
+    x = polars.DataFrame({"a": [1.0], "b": ["one"]})
+    with pytest.raises(TypeError, match=r"^x must hold numbers, got String in column 'b'$"):
+        softmax(x, axis=1)
+    with pytest.raises(TypeError, match=r"^a must hold numbers, got Decimal"):
+        logsumexp(polars.Series([1], dtype=polars.Decimal(10, 2)))
+    with pytest.raises(TypeError, match=r"^x has lists .*: pass x\.list\.to_array\(length\)$"):
+        softmax(polars.Series([[1.0, 2.0]]))
+    with pytest.raises(TypeError, match=r"^x must hold numbers, got Array\(.* in column 'p'$"):
+        softmax(polars.DataFrame({"p": polars.Series(np.zeros((2, 2)))}))
+
+
+# --- pyarrow ------------------------------------------------------------------------------
+
+
+def test_arrow_arrays_come_back_with_nulls_as_nan():
+    x = pyarrow.array([1.0, 2.0, None, 0.5], pyarrow.float32())
+    assert np.isnan(softmax(x).to_numpy()).all()
+    got = softmax(x, where=x.is_valid())
+    assert got.type == pyarrow.float32()
+    np.testing.assert_array_equal(got.to_numpy()[[0, 1, 3]], softmax(np.float32([1, 2, 0.5])))
+    assert softmax(pyarrow.array([1, None, 3])).type == pyarrow.float64()
+    assert np.isnan(logsumexp(pyarrow.array([True, None])))
+    pair = pyarrow.array(
+        [[9, 9], [1, 2], None, [None, 4], [0, 0]], pyarrow.list_(pyarrow.int64(), 2)
+    )
+    got = softmax(pair[1:], axis=1)
+    assert got.type == pyarrow.list_(pyarrow.float64(), 2)
+    rows = np.array(got.to_pylist())
+    np.testing.assert_array_equal(rows[[0, 3]], softmax([[1, 2], [0, 0]], axis=1))
+    assert np.isnan(rows[1:3]).all()
+    total = logsumexp(pyarrow.chunked_array([pair[:1], pair[4:]]), axis=1)
+    assert isinstance(total, pyarrow.ChunkedArray)
+    np.testing.assert_array_equal(total.to_numpy(), [9 + np.log(2), np.log(2)])
+    none = softmax(pair[:0], axis=1)
+    assert (len(none), none.type) == (0, got.type)
+    assert softmax(pyarrow.chunked_array([], pyarrow.float64())).length() == 0
+    with pytest.raises(TypeError, match=r"^dtype must be one of pyarrow's, got"):
+        softmax(x, dtype=np.longdouble)
+
+
+def test_arrow_arrays_that_hold_no_numbers():
+    for x, words in (
+        (pyarrow.array(["a"]), "^x must hold numbers, got an array of pyarrow's string$"),
+        (pyarrow.array([[1.0], [1.0, 2.0]]),
+         r"^x has lists .*, list<.*>: pass x.cast\(pyarrow.list_\(double, length\)\)$"),
+        (pyarrow.array([["a"]], pyarrow.list_(pyarrow.string(), 1)), "pyarrow's string$"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=words):
+            softmax(x)
+    lists = pyarrow.array([[True], None], pyarrow.list_(pyarrow.bool_(), 1))
+    for where in (lists, pyarrow.array([True, None])):
+        with pytest.raises(ValueError, match=r"^where must not have missing values, got 1"):
+            softmax([[1.0, 2.0], [1.0, 2.0]], where=where)
+
+
+def test_tensors_of_arrow_in_any_order_and_with_nulls():
+    kind = pyarrow.fixed_shape_tensor(
+        pyarrow.float64(), [2, 3], dim_names=["a", "b"], permutation=[1, 0]
+    )
+    numbers = [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], None, [0.0, 0.0, 0.0, 0.0, 0.0, None]]
+    x = pyarrow.ExtensionArray.from_storage(
+        kind, pyarrow.array(numbers, pyarrow.list_(pyarrow.float64(), 6))
+    )
+    got = softmax(x, axis=2)
+    assert (got.type.shape, got.type.dim_names) == ([3, 2], ["b", "a"])
+    array = got.to_numpy_ndarray()
+    np.testing.assert_array_equal(array[0], softmax([[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]], axis=1))
+    assert np.isnan(array[1]).all()
+    np.testing.assert_array_equal(array[2], [[0.5, 0.5], [0.5, 0.5], [np.nan, np.nan]])
+    assert logsumexp(x, axis=2).type.dim_names == ["b"]
+    assert logsumexp(x, axis=0).type.dim_names == ["a"]
+    assert logsumexp(x, axis=(1, 2)).type == pyarrow.float64()
+    chunks = softmax(pyarrow.chunked_array([x, x]), axis=2)
+    np.testing.assert_array_equal(chunks.combine_chunks().to_numpy_ndarray()[3], array[0])
 
 
 # --- what NumPy cannot read --------------------------------------------------------------

@@ -347,6 +347,9 @@ def test_shapes_and_types_that_do_not_fit_are_refused_by_name(kernel):
     words = r"temperature of shape \(2,\) does not broadcast to shape \(3, 1, 5\)"
     refused(ValueError, words, temperature=OnDevice(np.ones(2)))
     refused(ValueError, words, temperature=np.ones(2))
+    words = r"for one a row, pass temperature\[:, None, :\], of shape \(3, 1, 5\)"
+    refused(ValueError, words, temperature=OnDevice(np.ones((3, 5))))
+    refused(ValueError, words, temperature=np.ones((3, 5)))
     words = "temperature must be real, got an array of complex128"
     refused(TypeError, words, temperature=OnDevice(np.ones(1, complex)))
     masked = np.ma.array([2.0], mask=[True])
@@ -625,6 +628,32 @@ def test_torch_tensors(function, dtype, torch, kernel):
             equal(bits(got), wanted)
             assert str(got.dtype) == f"torch.{wanted.dtype.name}"
     assert {call[5] for call in kernel.calls} == {40}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_an_axis_of_a_tensor_may_be_called_dim_as_torch_does(function, torch, kernel):
+    x = torch.tensor(X)
+    for options in ({}, {"where": torch.tensor(X > 0)}):
+        beside = {name: value.numpy() for name, value in options.items()}
+        for dim in (0, -1, (0, 2), ()):
+            equal(bits(function(x, dim=dim, **options)), function(X, dim, **beside))
+    count = len(kernel.calls)
+    for dim, error, words in (
+        ("c", TypeError, "^dim must be an int or several where {} is a tensor, got 'c'$"),
+        (1.0, TypeError, "got 1.0$"),
+        ((0, None), TypeError, r"got \(0, None\)$"),
+        (3, np.exceptions.AxisError, "^dim: axis 3 is out of bounds for array of dimension 3$"),
+        ((1, -2), ValueError, r"^dim must not name a dimension twice, got \(1, -2\)$"),
+    ):
+        with pytest.raises(error, match=words.format("a" if function is logsumexp else "x")):
+            function(x, dim=dim)
+    with pytest.raises(ValueError, match=r"^give axis or dim, not both: got axis=1 and dim=1$"):
+        function(x, 1, dim=1)
+    with pytest.raises(
+        TypeError, match=r"^dim is for what has named dimensions, and .*OnDevice: pass axis$"
+    ):
+        function(OnDevice(X), dim=1)
+    assert len(kernel.calls) == count
 
 
 def test_torch_tensors_as_out(torch):

@@ -1,6 +1,7 @@
 """The command lines before they have begun: interrupted imports, and settings that forbid code."""
 
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -12,11 +13,13 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
 
-def run(directory, *arguments, **environment):
+def run(directory, *arguments, before=None, **environment):
     path = os.pathsep.join([str(directory), str(ROOT)])
     env = os.environ | {"PYTHONPATH": path} | environment
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=env, cwd=directory, capture_output=True, text=True)
+    return subprocess.run(
+        command, env=env, cwd=directory, capture_output=True, text=True, preexec_fn=before
+    )
 
 
 def script(directory, name):
@@ -27,7 +30,15 @@ def script(directory, name):
     return str(directory / name)
 
 
-INTERRUPTED = "import signal; signal.raise_signal(signal.SIGINT)"
+# Ctrl-C as it is by default: whoever started the tests may ignore it, as nohup does.
+INTERRUPTED = """import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +54,7 @@ INTERRUPTED = "import signal; signal.raise_signal(signal.SIGINT)"
 @pytest.mark.parametrize("module", ["numpy", "rich"])
 def test_an_interrupt_while_a_command_is_imported_is_one_line(tmp_path, name, arguments, module):
     (tmp_path / f"{module}.py").write_text(INTERRUPTED)
-    result = run(tmp_path, *(arguments or [script(tmp_path / "bin", name)]))
+    result = run(tmp_path, *(arguments or [script(tmp_path / "bin", name)]), before=ignored)
     assert (result.returncode, result.stdout) == (130, "")
     assert result.stderr == f"{name}: interrupted\n"
 
@@ -53,7 +64,7 @@ def test_an_interrupt_while_another_program_imports_the_library_is_its_own(tmp_p
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "__init__.py").write_text("import fastsoftmax")
     (tmp_path / "numpy.py").write_text(INTERRUPTED)
-    result = run(tmp_path, *arguments)
+    result = run(tmp_path, *arguments, before=ignored)
     assert result.returncode != 130
     assert result.stderr.endswith("KeyboardInterrupt\n")
 

@@ -47,6 +47,25 @@ def test_tensors_come_back_as_tensors(function, dtype):
             same(function(x, axis), function(bits(x), axis))
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_an_axis_of_a_tensor_may_be_called_dim_as_torch_does(function):
+    x = torch.tensor(X)
+    for dim in (0, -1, (0, 2), [1, -1], ()):
+        same(function(x, dim=dim), function(X, tuple(dim) if isinstance(dim, list) else dim))
+    same(function(x[0, 0, 0], dim=-1), function(X[0, 0, 0], -1))
+    for dim, error, words in (
+        ("c", TypeError, "^dim must be an int or several where {} is a tensor, got 'c'$"),
+        (1.0, TypeError, "got 1.0$"),
+        ((0, None), TypeError, r"got \(0, None\)$"),
+        (3, np.exceptions.AxisError, "^dim: axis 3 is out of bounds for array of dimension 3$"),
+        ((1, -2), ValueError, r"^dim must not name a dimension twice, got \(1, -2\)$"),
+    ):
+        with pytest.raises(error, match=words.format("a" if function is logsumexp else "x")):
+            function(x, dim=dim)
+    with pytest.raises(ValueError, match=r"^give axis or dim, not both: got axis=1 and dim=1$"):
+        function(x, 1, dim=1)
+
+
 def test_a_scalar_result_is_a_tensor_of_no_dimensions():
     for dtype in TYPES:
         assert logsumexp(torch.tensor(X).to(getattr(torch, dtype))).shape == ()
