@@ -1,9 +1,9 @@
 """What goes in comes out: pandas, polars, xarray and torch, with their labels.
 
 Prints:
-               cat       dog
-    first   0.2689    0.7311
-    second  0.9820    0.0180
+                 cat       dog
+    first     0.2689    0.7311
+    second    0.9820    0.0180
     polars: ['cat', 'dog']
     xarray: ('photo',), first 2.3133
     torch: torch.bfloat16
