@@ -131,6 +131,12 @@ def test_what_is_misspelt_is_answered_with_what_may_be_meant(capsys, arguments, 
     assert printed.err.count("\n") == 1
 
 
+def test_what_is_near_nothing_is_answered_with_no_suggestion(capsys):
+    for arguments in (["--json"], ["score", "-x"], ["hardmax"]):
+        assert main(arguments) == 2
+        assert "Did you mean" not in capsys.readouterr().err
+
+
 def test_options_are_not_abbreviated(tmp_path, capsys):
     for option in ("--overw", "--func=softmax", "--js", "--quie"):
         assert main(["score", option]) == 2
@@ -244,6 +250,14 @@ def test_times_in_words(seconds, words):
 )  # fmt: skip
 def test_numbers_in_words(value, text):
     assert printing.number(value) == text
+
+
+def test_a_warning_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way of a directory")
+    done = run("score", env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "file")})
+    assert done.returncode == 0
+    assert done.stderr.startswith("fastsoftmax: warning: fastsoftmax keeps its compiled code in ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_quiet_is_quiet(tmp_path, capsys):

@@ -38,7 +38,7 @@ def table(target: Console, *headings: str) -> Table:
 
 def warn(message: str) -> None:
     """Say on stderr what is no failure."""
-    console(stderr=True).print(f"fastsoftmax: warning: {message}", soft_wrap=True)
+    print(f"fastsoftmax: warning: {message}", file=sys.stderr)
 
 
 def print_json(fields: dict[str, Any]) -> None:

@@ -12,5 +12,6 @@ class Refused(Exception):
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A question that names the nearest of the known names; nothing where none is near."""
-    nearest = difflib.get_close_matches(given, known, n=1)
-    return f" Did you mean {nearest[0]!r}?" if nearest else ""
+    bare = {name.lstrip("-"): name for name in known}  # or all options would be near each other
+    nearest = difflib.get_close_matches(given.lstrip("-"), bare, n=1)
+    return f" Did you mean {bare[nearest[0]]!r}?" if nearest else ""

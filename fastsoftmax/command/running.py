@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 from click import shell_completion
@@ -92,7 +94,11 @@ def _run(arguments: list[str]) -> int:
         return shell_completion.shell_complete(program, {}, "fastsoftmax", COMPLETE, instruction)
     # Not by click's own ``main``, which ends with 1 where a pipe is closed, and aborts at Ctrl-C.
     try:
-        with program.make_context("fastsoftmax", arguments) as context:
+        with (
+            warnings.catch_warnings(),
+            program.make_context("fastsoftmax", arguments) as context,
+        ):
+            warnings.showwarning = _show_warning
             program.invoke(context)
     except click.exceptions.Exit as end:  # of --help and --version
         return end.exit_code
@@ -108,6 +114,11 @@ def _in_words(refusal: Refused | click.ClickException) -> str:
         return f"no option {refusal.option_name!r}.{meant}"
     text = " ".join(refusal.format_message().split())
     return text[:1].lower() + text[1:]
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Print a warning as one line, without the line of code that it comes from."""
+    _say(f"warning: {' '.join(str(message).split())}")
 
 
 def _say(message: str) -> None:
