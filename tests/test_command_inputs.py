@@ -1,11 +1,13 @@
 """What `fastsoftmax score` reads and writes beside files: pipes, folders, other kinds."""
 
+import contextlib
 import io
 import json
 import os
 import shlex
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -78,6 +80,29 @@ def test_stdin_is_scored(tmp_path, order, by):
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"softmax of stdin: 100,000 rows x 7 classes" in done.stdout
     np.testing.assert_array_equal(np.load(out), fastsoftmax.softmax(x, axis=-1))
+
+
+def test_a_pipe_is_read_with_progress_and_no_further_than_its_array(monkeypatch):
+    x = draw(100_000, 7)
+    told = []
+
+    @contextlib.contextmanager
+    def progress(total):
+        told.append(total)
+        yield told.append
+
+    read, write = os.pipe()
+    sender = threading.Thread(target=os.write, args=(write, bytes_of(x) + b"more"))
+    sender.start()
+    with open(read) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with contextlib.closing(reading.LogitsFile.of_stdin(progress)) as file:
+            np.testing.assert_array_equal(file[:, :], x)
+            sender.join()
+            assert os.read(read, 100) == b"more"
+    os.close(write)
+    assert told[0] == sum(told[1:]) == x.nbytes
+    assert len(told) > 3
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def score(request: Request) -> None:
             _score_digits(request, output)
             return
         if request.source == "-":
-            name, file = "stdin", LogitsFile.of_stdin()
+            progress = functools.partial(printing.progress, "reading stdin", quiet=request.quiet)
+            name, file = "stdin", LogitsFile.of_stdin(progress)
         else:
             name, file = request.source, LogitsFile.at(outputs.path_of("read", request.source))
         with contextlib.closing(file):

@@ -12,7 +12,8 @@ import shlex
 import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import numpy as np
 from fastsoftmax.files.writing import temporary
 
 Array = np.ndarray[Any, Any]
+Progress = Callable[[float], AbstractContextManager[Callable[[float], None]]]
 
 # A part that is larger is read into a temporary file.
 _MEMORY_BYTES = 1 << 30
@@ -81,8 +83,11 @@ class LogitsFile:
             return made
 
     @classmethod
-    def of_stdin(cls) -> LogitsFile:
-        """Open what stdin holds from where it stands: a file, or a copy of what a pipe brings."""
+    def of_stdin(cls, progress: Progress) -> LogitsFile:
+        """Open what stdin holds from where it stands: a file, or a copy of what a pipe brings.
+
+        ``progress`` is told how many bytes will be copied, then of each piece.
+        """
         with _unreadable("stdin"), contextlib.ExitStack() as opened:
             if sys.stdin is None:
                 raise ValueError("it is closed")
@@ -93,7 +98,9 @@ class LogitsFile:
             if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 made = cls("stdin", header, stream)
             else:
-                made = cls("stdin", header, opened.enter_context(_copied(stream, header.nbytes)))
+                with progress(header.nbytes) as advance:
+                    copy = opened.enter_context(_copied(stream, header.nbytes, advance))
+                made = cls("stdin", header, copy)
             opened.pop_all()
             return made
 
@@ -200,11 +207,12 @@ def _header(file: io.FileIO, path: Path = Path()) -> _Header:
     return _Header(shape, fortran, dtype)
 
 
-def _copied(stream: io.FileIO, nbytes: int) -> io.BufferedRandom:
+def _copied(stream: io.FileIO, nbytes: int, advance: Callable[[float], None]) -> io.BufferedRandom:
     """A temporary file of so many bytes of a stream, or of what there is of it."""
     file = temporary(nbytes)
     while piece := stream.read(min(nbytes - file.tell(), 1 << 20)):
         file.write(piece)
+        advance(len(piece))
     file.truncate()
     file.seek(0)
     return file
