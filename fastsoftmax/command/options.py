@@ -25,8 +25,20 @@ FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "entropy")
 _Called = TypeVar("_Called", bound=Callable[..., Any])
 
 
+class _Command(click.RichCommand):
+    """A command, of whose help no line ends with blanks, as a table's do."""
+
+    def get_help(self, ctx: Any) -> str:
+        return _trimmed(super().get_help(ctx))
+
+
 class _Commands(click.RichGroup):
     """The commands by their names; a wrong one is answered with the nearest."""
+
+    command_class = _Command
+
+    def get_help(self, ctx: Any) -> str:
+        return _trimmed(super().get_help(ctx))
 
     def list_commands(self, ctx: Context) -> list[str]:
         return list(self.commands)  # as they are needed, not by the alphabet
@@ -37,6 +49,10 @@ class _Commands(click.RichGroup):
             known = ", ".join(self.commands)
             raise Refused(f"no command {name!r}: {known}.{did_you_mean(name, self.commands)}")
         return super().resolve_command(ctx, args)
+
+
+def _trimmed(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 class _Name(Choice[str]):

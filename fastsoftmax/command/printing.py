@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -30,10 +30,19 @@ def console(stderr: bool = False) -> Console:
     return made
 
 
-def table(target: Console, *headings: str) -> Table:
-    """A table: with a rule below its headings on a terminal, columns of plain text elsewhere."""
-    style = box.SIMPLE_HEAD if target.is_terminal else None
-    return Table(*headings, box=style, pad_edge=False, header_style="bold")
+def print_table(target: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table: a rule below its headings on a terminal, columns of plain text elsewhere."""
+    if target.is_terminal:
+        table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*row)
+        target.print(table)
+        return
+    lines = [headings, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        target.print("  ".join(cells).rstrip(), soft_wrap=True)
 
 
 def warn(message: str) -> None:

@@ -136,15 +136,18 @@ def _show_rows(console: Console, request: Request, rows: dict[Index, Array]) -> 
     """A table of the first rows: their most likely classes, or their one result."""
     reduced = all(row.ndim == 0 for row in rows.values())
     heading = request.function if reduced else f"most likely classes ({request.function})"
-    table = printing.table(console, "row", heading)
-    for index, row in rows.items():
-        if reduced:
-            shown = printing.number(row[()])
-        else:
-            best = _most_likely(row, request.top)
-            shown = "   ".join(f"{place}: {printing.number(row[place])}" for place in best)
-        table.add_row(", ".join(map(str, index)) or "0", shown)
-    console.print(table)
+    shown = [
+        (", ".join(map(str, index)) or "0", _in_words(row, request.top))
+        for index, row in rows.items()
+    ]
+    printing.print_table(console, ("row", heading), shown)
+
+
+def _in_words(row: Array, top: int) -> str:
+    if row.ndim == 0:
+        return printing.number(row[()])
+    best = _most_likely(row, top)
+    return "   ".join(f"{place}: {printing.number(row[place])}" for place in best)
 
 
 def _most_likely(row: Array, top: int) -> list[int]:
