@@ -69,7 +69,7 @@ def test_every_option_has_help_with_its_default():
         assert option in text
     for default in ("softmax", "-1", "1.0", "the logits'", "cpu", "3", "nothing is written"):
         assert f"[default: {default}" in text
-    assert "10 to 20 seconds" in run("warmup", "--help").stdout
+    assert "10 to 30 seconds" in run("warmup", "--help").stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["score", "--over"], ["scor"]])

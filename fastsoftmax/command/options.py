@@ -199,7 +199,7 @@ def info(as_json: bool) -> None:
 def warmup(as_json: bool, quiet: bool) -> None:
     """Compile what common calls need, and keep it for later processes.
 
-    It takes 10 to 20 seconds, a second where all is kept already. Without it, the first call with a
+    It takes 10 to 30 seconds, one where all is kept already. Without it, the first call with a
     new type and shape of rows compiles what it needs, in half a second.
     """
     from fastsoftmax.command import machine
