@@ -55,7 +55,7 @@ def _trimmed(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-class _Name(Choice[str]):
+class _Name(Choice):  # type: ignore[type-arg]  # it is generic from click 8.2 on
     """One of some names, in which `-` is as good as `_`; a wrong one is answered with the nearest.
 
     A shell that completes it offers the names.
