@@ -12,21 +12,9 @@ array([[2.68941421e-01, 7.31058579e-01],
 1.75
 """
 
-try:
-    from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
-    from fastsoftmax.cpu.threads import set_threading
-    from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
-except KeyboardInterrupt:
-    # Python imports the package before a command line in it can begin: there, it is one line.
-    import sys
-    from pathlib import Path
-
-    arguments = getattr(sys, "argv", None) or [""]
-    of = sys.orig_argv[-len(arguments)] if arguments[0] == "-m" else Path(arguments[0]).stem
-    if of not in ("fastsoftmax", "-mfastsoftmax"):
-        raise
-    print("fastsoftmax: interrupted", file=sys.stderr)
-    raise SystemExit(130) from None
+import os
+import sys
+from typing import TYPE_CHECKING
 
 __all__ = [
     "ERROR_BOUNDS",
@@ -39,3 +27,29 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def _begins_the_command_line() -> bool:
+    """Whether Python imports the package for `fastsoftmax` or `python -m fastsoftmax`."""
+    arguments = getattr(sys, "argv", None) or [""]
+    if arguments[0] == "-m":
+        return sys.orig_argv[-len(arguments)] in ("fastsoftmax", "-mfastsoftmax")
+    return os.path.basename(arguments[0]) in ("fastsoftmax", "fastsoftmax.exe")
+
+
+if TYPE_CHECKING or not _begins_the_command_line():
+    from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
+    from fastsoftmax.cpu.threads import set_threading
+    from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
+else:
+    # It answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to import.
+    # Whatever else has that name finds the library's names as it asks for them.
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from fastsoftmax import functions
+        from fastsoftmax.arithmetic import formulas
+        from fastsoftmax.cpu import threads
+
+        homes = functions, formulas, threads
+        return next(getattr(home, name) for home in homes if hasattr(home, name))

@@ -44,8 +44,8 @@ def ignored():
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("fastsoftmax", []),
-        ("fastsoftmax", ["-m", "fastsoftmax"]),
+        ("fastsoftmax", ["info"]),
+        ("fastsoftmax", ["-m", "fastsoftmax", "info"]),
         ("fastsoftmax", ["-Wignore", "-mfastsoftmax", "info"]),
         ("fastsoftmax-verify", []),
         ("fastsoftmax-verify", ["-m", "verification"]),
@@ -54,9 +54,12 @@ def ignored():
 @pytest.mark.parametrize("module", ["numpy", "rich"])
 def test_an_interrupt_while_a_command_is_imported_is_one_line(tmp_path, name, arguments, module):
     (tmp_path / f"{module}.py").write_text(INTERRUPTED)
-    result = run(tmp_path, *(arguments or [script(tmp_path / "bin", name)]), before=ignored)
+    if arguments[:1] in ([], ["info"]):
+        arguments = [script(tmp_path / "bin", name), *arguments]
+    result = run(tmp_path, *arguments, before=ignored)
     assert (result.returncode, result.stdout) == (130, "")
-    assert result.stderr == f"{name}: interrupted\n"
+    assert result.stderr.startswith(f"{name}: interrupted")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["-c", "import fastsoftmax"], ["-m", "other", "info"]])

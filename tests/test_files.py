@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import fastsoftmax
-from fastsoftmax import files
 from fastsoftmax.command import main
 from fastsoftmax.cpu import cache
+from fastsoftmax.files import by_block, reading, writing
 
 SHAPE = (100, 1000)
 
@@ -33,12 +33,12 @@ def start(after_a_block, *arguments, first="", **options):
     program = f"""
 import os, signal, sys
 {first}
-from fastsoftmax import files
+from fastsoftmax.files import by_block, reading
 from fastsoftmax.command import main
-files.BLOCK_BYTES = 40_000
+by_block.BLOCK_BYTES = 40_000
 def after_a_block(array):
     {after_a_block}
-files.release = after_a_block
+by_block.release = after_a_block
 sys.exit(main(["score", *sys.argv[1:]]))
 """
     return subprocess.Popen(
@@ -154,7 +154,7 @@ def test_a_part_taken_for_stale_before_it_was_locked_is_made_again(
             removed.extend(tmp_path.glob(".*.part"))
             removed[0].unlink()
 
-    monkeypatch.setattr(files, "_lock", remove_first)
+    monkeypatch.setattr(writing, "_lock", remove_first)
     assert main(["score", str(logits[0]), "-o", str(tmp_path / "out.npy")]) == 0
     assert len(removed) == 1
     assert names(tmp_path) == ["out.npy", "x.npy"]
@@ -179,7 +179,7 @@ def test_what_exists_is_overwritten_on_request_only(logits, tmp_path, monkeypatc
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "blocks", work)
+        patch.setattr(by_block, "blocks", work)
         assert main(["score", str(path), "-o", str(out)]) == 2
     printed = capsys.readouterr()
     assert printed.err == (
@@ -188,7 +188,7 @@ def test_what_exists_is_overwritten_on_request_only(logits, tmp_path, monkeypatc
     assert printed.out == ""
     assert (names(tmp_path), path.read_bytes(), out.read_bytes()) == before
 
-    monkeypatch.setattr(files, "BLOCK_BYTES", 40_000)
+    monkeypatch.setattr(by_block, "BLOCK_BYTES", 40_000)
     assert main(["score", str(path), "-o", str(out), "--overwrite"]) == 0
     assert names(tmp_path) == before[0]
     np.testing.assert_array_equal(np.load(out), fastsoftmax.softmax(x, axis=-1))
@@ -214,7 +214,7 @@ def test_where_there_are_no_hard_links(logits, tmp_path, monkeypatch, capsys):
     assert main(["score", str(path), "-o", str(out)]) == 0
     np.testing.assert_array_equal(np.load(out), fastsoftmax.softmax(x, axis=-1))
     out.unlink()
-    monkeypatch.setattr(files, "release", lambda array: out.write_bytes(b"another's"))
+    monkeypatch.setattr(by_block, "release", lambda array: out.write_bytes(b"another's"))
     assert main(["score", str(path), "-o", str(out)]) == 2
     assert out.read_bytes() == b"another's"
     assert names(tmp_path) == ["out.npy", "x.npy"]
@@ -244,9 +244,9 @@ def test_a_file_that_is_cut_while_it_is_read(logits, tmp_path, out):
     (tmp_path / "out.npy").write_bytes(b"the old one")
     change = "os.truncate(sys.argv[1], 200_000)"
     if not out:  # nothing is released then: as the second block is asked for
-        change = f"pass\nfill = files.LogitsFile.__getitem__\n" \
+        change = f"pass\nfill = reading.LogitsFile.__getitem__\n" \
                  f"def cut_first(self, part): {change}; return fill(self, part)\n" \
-                 f"files.LogitsFile.__getitem__ = cut_first"  # fmt: skip
+                 f"reading.LogitsFile.__getitem__ = cut_first"  # fmt: skip
     line, ended = run(change, path, *out, cwd=tmp_path)
     assert ended == 2
     assert line == f"fastsoftmax: cannot read '{path}': truncated while it was read\n"
@@ -258,13 +258,13 @@ def test_a_file_that_is_cut_while_it_is_read(logits, tmp_path, out):
 @pytest.mark.parametrize("kept", ["memory", "a file"])
 def test_any_part_is_read(tmp_path, monkeypatch, order, kept):
     if kept == "a file":
-        monkeypatch.setattr(files, "_MEMORY_BYTES", 0)
+        monkeypatch.setattr(reading, "_MEMORY_BYTES", 0)
     rng = np.random.default_rng(0)
     for shape in [(7,), (5, 6), (4, 3, 5), (2, 3, 4, 5), (0, 3), (3, 0, 2)]:
         for dtype in ("?", "<i2", ">f4", "<f8"):
             x = np.asarray(rng.integers(0, 100, shape).astype(dtype), order=order)
             np.save(tmp_path / "x.npy", x)
-            file = files.LogitsFile(tmp_path / "x.npy")
+            file = reading.LogitsFile.at(tmp_path / "x.npy")
             assert (file.shape, file.dtype, file.nbytes) == (x.shape, x.dtype, x.nbytes)
             if x.size:
                 assert file.strides == x.strides
@@ -274,7 +274,7 @@ def test_any_part_is_read(tmp_path, monkeypatch, order, kept):
                 part = file[cut]
                 np.testing.assert_array_equal(part, x[cut])
                 assert part.dtype == x.dtype
-                assert files.nbytes(file, cut) == part.nbytes
+                assert by_block.nbytes(file, cut) == part.nbytes
             file.close()
 
 
@@ -282,8 +282,8 @@ def test_a_huge_row_without_room_for_it(logits, monkeypatch, capsys):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "_MEMORY_BYTES", 1000)
-    monkeypatch.setattr(files, "_reserve", full)
+    monkeypatch.setattr(reading, "_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(writing, "_reserve", full)
     assert main(["score", str(logits[0])]) == 2
     assert capsys.readouterr().err == (
         "fastsoftmax: out of memory: a temporary file of 400000 bytes (TMPDIR says where): "

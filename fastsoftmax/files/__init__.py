@@ -1,0 +1,1 @@
+"""Files of logits: read in parts, scored block by block, written whole or not at all."""

@@ -1,0 +1,79 @@
+"""An array or a file of any size, scored block by block."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fastsoftmax.files.reading import LogitsFile
+
+Array = np.ndarray[Any, Any]
+
+# Bytes of logits in a block: long enough for full speed, little beside any machine's memory.
+# A row that is longer is a block of its own.
+BLOCK_BYTES = 1 << 25
+_PAGE = 4096
+
+
+def blocks(x: Array | LogitsFile, axis: int) -> Iterator[tuple[slice, ...]]:
+    """Slices that cut an array into blocks of whole rows along ``axis``.
+
+    They are cut across the other axes, from the one that is outermost in memory inwards, until
+    they are small enough; but never to pieces of less than a page of memory.
+    """
+    others = [i for i in range(x.ndim) if i != axis and x.shape[i] > 1]
+    others.sort(key=lambda i: -x.strides[i])
+
+    def cut(before: tuple[slice, ...], nbytes: int, inwards: list[int]) -> Iterator[Any]:
+        if nbytes <= BLOCK_BYTES or not inwards:
+            yield before
+            return
+        across = inwards[0]
+        slab = nbytes // x.shape[across]
+        step = max(1, BLOCK_BYTES // slab, _PAGE // x.strides[across])
+        for start in range(0, x.shape[across], step):
+            stop = min(start + step, x.shape[across])
+            part = (*before[:across], slice(start, stop), *before[across + 1 :])
+            yield from cut(part, slab * (stop - start), inwards[1:])
+
+    yield from cut((slice(None),) * x.ndim, x.nbytes, others)
+
+
+def nbytes(x: Array | LogitsFile, cut: tuple[slice, ...]) -> int:
+    """The size of a part of an array."""
+    lengths = (len(range(n)[part]) for n, part in zip(x.shape, cut, strict=True))
+    return math.prod(lengths) * x.dtype.itemsize
+
+
+def release(array: Array) -> None:
+    """Let go of a mapped file's pages, which stay in the file and the system's cache."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def score(
+    x: Array | LogitsFile,
+    axis: int,
+    reduces: bool,
+    function: Callable[..., Any],
+    out: Array | None,
+    dtype: np.dtype[Any],
+    scored: Callable[[tuple[slice, ...], Array], None],
+) -> None:
+    """function(block, axis, out=...) for each block of x; ``reduces`` where it drops the axis.
+
+    ``scored`` is called with each block's results; without ``out`` they are forgotten then.
+    """
+    for cut in blocks(x, axis):
+        block = x[cut]
+        left: Any = tuple(part for i, part in enumerate(cut) if not (reduces and i == axis))
+        # A single row is reduced to no dimension: an array of none, not a number.
+        target = None if out is None else out[left or ...]
+        scored(cut, function(block, axis=axis, dtype=dtype, out=target))
+        if out is not None:
+            release(out)
