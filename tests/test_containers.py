@@ -365,21 +365,20 @@ def test_a_masked_array_keeps_what_it_is_filled_with_where_that_can_be():
 # --- pandas -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [logsumexp])
-def test_reduced_dimensions_that_are_kept_keep_pandas_labels(function):
+def test_reduced_dimensions_that_are_kept_keep_pandas_labels():
     frame = pandas.DataFrame([[1.0, 2.0], [3.0, 5.0], [0.0, 0.0]], list("xyz"), ["a", "b"])
     frame.attrs["unit"] = "nat"
-    rows, columns = function(frame, axis=1), function(frame, axis=0)
-    same(function(frame, axis=1, keepdims=True), rows.to_frame())
-    same(function(frame, axis=0, keepdims=True), columns.to_frame().T)
-    for got in (rows, function(frame, axis=1, keepdims=True)):
+    rows, columns = logsumexp(frame, axis=1), logsumexp(frame, axis=0)
+    same(logsumexp(frame, axis=1, keepdims=True), rows.to_frame())
+    same(logsumexp(frame, axis=0, keepdims=True), columns.to_frame().T)
+    for got in (rows, logsumexp(frame, axis=1, keepdims=True)):
         assert got.attrs == {"unit": "nat"}
-    whole = function(frame, keepdims=True)
-    same(whole, pandas.DataFrame([[function(frame)]]))
+    whole = logsumexp(frame, keepdims=True)
+    same(whole, pandas.DataFrame([[logsumexp(frame)]]))
     series = frame["a"]
-    same(function(series, keepdims=True), pandas.Series([function(series)], name="a"))
-    same(function(series, axis=()), series)
-    value, sign = function(frame, axis=1, keepdims=True, b=-1.0, return_sign=True)
+    same(logsumexp(series, keepdims=True), pandas.Series([logsumexp(series)], name="a"))
+    same(logsumexp(series, axis=()), series)
+    value, sign = logsumexp(frame, axis=1, keepdims=True, b=-1.0, return_sign=True)
     same(value, rows.to_frame())
     same(sign, pandas.DataFrame(-1.0, list("xyz"), [0]))
 
@@ -396,8 +395,9 @@ def test_axes_by_pandas_names(function):
         function(FRAME[1], axis="columns")
 
 
-@pytest.mark.parametrize("narrow", ["Float32", "float[pyarrow]"])
-@pytest.mark.parametrize("wide", ["Float64", "double[pyarrow]"])
+@pytest.mark.parametrize(
+    ("narrow", "wide"), [("Float32", "Float64"), ("float[pyarrow]", "double[pyarrow]")]
+)
 def test_results_are_nullable_or_arrows_where_all_columns_are(narrow, wide):
     frame = pandas.DataFrame({"a": [1, 2, 3], "b": [1.5, 2.5, 3.5]}, list("xyz")).astype(narrow)
     frame.loc["y", "a"] = pandas.NA
@@ -412,9 +412,7 @@ def test_results_are_nullable_or_arrows_where_all_columns_are(narrow, wide):
     assert (str(total.dtype), list(total.index)) == (narrow, list("xyz"))
     assert str(logsumexp(frame, axis="index").dtype) == narrow
     assert str(softmax(frame["b"]).dtype) == narrow
-    assert list(map(str, softmax(frame, axis=1, dtype=np.float64).dtypes)) == [wide, wide] or (
-        ("pyarrow" in narrow) != ("pyarrow" in wide)
-    )
+    assert list(map(str, softmax(frame, axis=1, dtype=np.float64).dtypes)) == [wide, wide]
     assert softmax(frame, axis=1, dtype=np.float16).dtypes.tolist() == [np.float16] * 2
     mixed = softmax(frame.assign(c=np.float32(1)), axis=1)
     assert mixed.dtypes.tolist() == [np.float32] * 3

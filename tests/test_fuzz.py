@@ -340,6 +340,7 @@ def wrong_arguments(function, arguments):
     ndim = max(1, len(shape))
     yield from (("x", bad) for bad in (np.full(x.shape, "1"), np.full(x.shape, None), "text"))
     yield from (("axis", bad) for bad in (ndim, -ndim - 1, (0, 0), 0.0, "x", [0]))
+    yield from (("dim", bad) for bad in (0, "class", (0,), ...))
     yield from (("where", bad) for bad in (3, "yes", np.ones(shape, int), [[True], [True, False]]))
     yield "where", np.ones((*shape, 2), bool)
     yield "where", np.ma.ones(shape, bool)
@@ -396,4 +397,4 @@ def test_a_wrong_argument_is_refused_before_anything_is_written():
     for_each(wrong_calls(), refuse, 300)
     print(dict(refused))
     assert refused.total() == 300
-    assert set(refused) == {"x", "axis", "where", "temperature", "b", "out", "dtype"}
+    assert set(refused) == {"x", "axis", "dim", "where", "temperature", "b", "out", "dtype"}
