@@ -11,9 +11,9 @@ from html import escape
 from verification import figures
 from verification import report as reports
 from verification.figures import Drawing
-from verification.report import MEASURED, grouped, of_suite, ulps, verdict
-from verification.results import FAILED, HELD, SKIPPED, Report, Result, SubjectReport, worst
-from verification.suites import SUITES
+from verification.names import MEASURED, SUITES
+from verification.report import grouped, of_suite, ulps, verdict
+from verification.results import FAILED, HELD, KINDS, SKIPPED, Report, Result, SubjectReport, worst
 
 _CSS = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1b1f24; --soft: #59636e;
@@ -51,6 +51,8 @@ td.failed { background: var(--failed-page); border-left: 4px double var(--failed
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: .5rem 0; }
 .facts dt { display: inline; color: var(--soft); }
 .facts dd { display: inline; margin: 0; }
+.kinds div { margin: .25rem 0; } .kinds dt { display: inline; font-weight: 600; }
+.kinds dd { display: inline; margin: 0; } .kinds dd::before { content: ": "; }
 .figures { display: grid; gap: 1.25rem; margin-top: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
 .figures + details { margin-top: 1rem; }
@@ -74,8 +76,7 @@ ULP at most. The exact results have 70 bits or more (<code>verification/referenc
 <p><b>Sampled</b> errors, those of every suite but <code>exhaustive</code>, are lower bounds on the
 largest error: what was tried is off by that much, and something else may be off by more.
 <b>Exhaustive</b> errors are upper bounds: every input was tried.</p>
-<p>A finding is <b>rounding</b> where rounding explains its error in the ordinary formula,
-exp(x - max) / sum, and <b>wrong</b> where it does not. B is a subject's bound.</p>
+<p>B is a subject's bound: what its own documentation says, or 2 ULP.</p>
 """
 
 
@@ -97,6 +98,7 @@ def to_html(report: Report) -> str:
         _figures(figures.curves()),
         _errors(report),
         "<h2>Findings</h2>" if report.subjects else "",
+        _kinds(report),
         *(_findings(subject, number) for number, subject in enumerate(report.subjects)),
         _inapplicable(report),
         _scipy(report),
@@ -151,9 +153,7 @@ def _marked(held: bool, text: str) -> str:
 
 def _summary(report: Report) -> str:
     """The table of subjects by suites."""
-    # What is wrong with a subject as a whole, such as that it is not there, has its own suite.
-    failed = (r.suite for s in report.subjects for r in s.failures)
-    suites = list(dict.fromkeys([*report.suites, *failed]))
+    suites = reports.rows(report)
     if not suites or not report.subjects:
         return ""
     rows = [
@@ -166,9 +166,8 @@ def _summary(report: Report) -> str:
     return (
         "<h2>Subjects by suites</h2>\n"
         "<p>The worst error in ULP that was found, and how many checks held; of SciPy's tests, how "
-        "many pass. <b>wrong</b> stands for an infinite error: NaN or infinity for a number, or a "
-        "number for them.</p>\n"
-        + _table(["", *("availability" if s == "subject" else s for s in suites)], rows, "summary")
+        "many pass.</p>\n"
+        + _table(["", *suites], rows, "summary")
         + f'<p class="soft">{". ".join(meanings)}.</p>'
     )
 
@@ -188,6 +187,7 @@ def _cell(suite: str, results: Sequence[Result]) -> str:
     if total:
         text = f"{count[FAILED]:,} of {total:,} failed" if count[FAILED] else f"{total:,} held"
         lines.append(_marked(not count[FAILED], text))
+        lines += [f"<small>{n:,} {kind}</small>" for kind, n in reports.kinds(results).items()]
     if count[SKIPPED]:
         lines.append(f"<small>{count[SKIPPED]:,} not applicable</small>")
     return f"<td{' class=failed' if count[FAILED] else ''}>{' '.join(lines) or '-'}</td>"
@@ -261,6 +261,13 @@ def _errors(report: Report) -> str:
 # --- findings --------------------------------------------------------------------------------
 
 
+def _kinds(report: Report) -> str:
+    """What the words for findings mean, those that occur."""
+    found = reports.kinds([r for subject in report.subjects for r in subject.results])
+    listed = "".join(f"<div><dt>{k}</dt> <dd>{escape(KINDS[k])}</dd></div>" for k in found)
+    return f'<dl class="kinds">{listed}</dl>' if listed else ""
+
+
 def _findings(subject: SubjectReport, number: int) -> str:
     """What failed, by suite: the worst of each function, type and kind, and the others' names."""
     text = f'<h3 id="subject-{number}">{escape(verdict(subject))}</h3>\n'
@@ -290,7 +297,8 @@ def _finding(result: Result, others: Sequence[Result]) -> str:
     )
     details = {
         "call": finding.call,
-        "logits": " ".join(finding.values),
+        "logits": " ".join(finding.decimals),
+        "in hexadecimal": " ".join(finding.values),
         "got": finding.got,
         "expected": finding.expected,
         "to see it again": finding.python,
