@@ -33,7 +33,8 @@ pre { background: var(--panel); padding: .5rem .75rem; overflow-x: auto; margin:
   white-space: pre-wrap; }
 summary { cursor: pointer; }
 small, figcaption, .soft { color: var(--soft); font-size: .875rem; }
-.verdicts { list-style: none; padding: 0; font-size: 1.1rem; }
+.verdicts { list-style: none; padding: 0; font-size: 1.1rem; line-height: 1.35; }
+.verdicts li { margin: .4rem 0; }
 .held-mark { color: var(--held); } .failed-mark { color: var(--failed); font-weight: 600; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { margin: .5rem 0; border-collapse: collapse; font-variant-numeric: tabular-nums;
@@ -187,7 +188,9 @@ def _cell(suite: str, results: Sequence[Result]) -> str:
     if total:
         text = f"{count[FAILED]:,} of {total:,} failed" if count[FAILED] else f"{total:,} held"
         lines.append(_marked(not count[FAILED], text))
-        lines += [f"<small>{n:,} {kind}</small>" for kind, n in reports.kinds(results).items()]
+        if suite in MEASURED:  # elsewhere they are all of one kind
+            kinds = reports.kinds(results).items()
+            lines += [f"<small>{n:,} {kind}</small>" for kind, n in kinds]
     if count[SKIPPED]:
         lines.append(f"<small>{count[SKIPPED]:,} not applicable</small>")
     return f"<td{' class=failed' if count[FAILED] else ''}>{' '.join(lines) or '-'}</td>"
@@ -264,7 +267,7 @@ def _errors(report: Report) -> str:
 def _kinds(report: Report) -> str:
     """What the words for findings mean, those that occur."""
     found = reports.kinds([r for subject in report.subjects for r in subject.results])
-    listed = "".join(f"<div><dt>{k}</dt> <dd>{escape(KINDS[k])}</dd></div>" for k in found)
+    listed = "".join(f"<div><dt>{k}</dt><dd>{escape(KINDS[k])}</dd></div>" for k in found)
     return f'<dl class="kinds">{listed}</dl>' if listed else ""
 
 

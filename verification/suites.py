@@ -13,19 +13,19 @@ from verification.names import DTYPES
 from verification.results import Result
 from verification.subjects import Subject
 
-# How long one check of fastsoftmax takes, all functions together, on two cores of a server of
-# 2025 (one check at a time on each). Other libraries' take as long, or a little longer: most of
-# it is the truth.
+# About how long one check of fastsoftmax takes, all functions together, where two cores share the
+# checks: for an estimate, from runs of each suite alone. Most of it is the truth; other libraries
+# take up to three times as long.
 _SECONDS = {
-    "extremes": 0.02,
+    "extremes": 0.03,
     "edges": 0.02,
-    "random": 0.1,
-    "properties": 0.2,
-    "hard": 0.3,
+    "random": 0.02,
+    "properties": 0.04,
+    "hard": 0.1,
     "scipy": 4.0,
     "exhaustive": 60.0,
 }
-_STARTING = 3.0  # of a subject's processes
+_STARTING = 2.0  # of a subject's processes
 
 
 def seconds(suite: Sequence[str], dtypes: Sequence[str]) -> float:
