@@ -1,6 +1,7 @@
 """The verification as people run it: exit statuses, findings, formats, isolation."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -390,6 +391,57 @@ def test_markdown_and_terminal(report, capsys):
         "same type",
     ):
         assert word in out
+
+
+def made_up(name, *results):
+    return verification.SubjectReport(name, "1.2.3", ("softmax",), ("float32",), results)
+
+
+def printed(width, *subjects):
+    """What a report prints on a terminal of that width."""
+    from rich.console import Console
+
+    from verification.report import to_terminal
+
+    file = io.StringIO()
+    suites = ("extremes", "properties")
+    report = verification.Report(subjects, suites, 0, "cpu", {"cpu": "c"}, "2026-01-01")
+    to_terminal(report, Console(width=width, file=file, highlight=False, emoji=False))
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_on_a_terminal_nothing_is_cut_and_the_verdict_comes_first(width):
+    name = "a_package.with_long_names.of_modules:and_a_softmax_with_a_name_of_its_own_too"
+    finding = verification.Finding("unexplained", "5 ULP", ("0x1p+0",), ("1.0",))
+    about = ("extremes", "near_one", "softmax", "float32")
+    failed = verification.Result(*about, "failed", ulp=5.0, finding=finding)
+    held = verification.Result(*about, "held", ulp=1.0)
+    others = [made_up(f"fastsoftmax_{n}", *[failed] * 1234, *[held] * 1234) for n in range(6)]
+    lines = printed(width, made_up(name, failed), *others)
+    text = "\n".join(lines)
+    for n in range(6):
+        assert f"fastsoftmax_{n} 1.2.3: 1,234 of 2,468 checks fail: 1,234 unexplained" in text
+        assert re.search(rf"┃ fastsoftmax_{n} +┃", text)
+    assert name in "".join(lines[:2])
+    assert re.search("│ 1,234 of 2,468 +│", text)
+    assert "…" not in text
+    assert max(map(len, lines)) <= width
+
+
+def test_another_library_that_holds_is_not_shown_scipys_errors():
+    about = ("extremes", "near_one", "softmax", "float32")
+    beside = {"scipy": {"same type": 5.0}}
+    held = verification.Result(*about, "held", ulp=1.0, **beside)
+    failed = verification.Result(
+        *about, "failed", ulp=9.0, finding=verification.Finding("rounding", "9 ULP"), **beside
+    )
+    for name, result, shown in (
+        ("mine:softmax", held, False),
+        ("mine:softmax", failed, True),
+        ("fastsoftmax", held, True),
+    ):
+        assert any("SciPy on the same" in s for s in printed(80, made_up(name, result))) == shown
 
 
 def test_html_is_one_file_that_needs_nothing_else(report, tmp_path):

@@ -45,10 +45,10 @@ td small, td .held-mark, td .failed-mark { display: block; font-size: .8125rem;
   white-space: nowrap; }
 td.number { text-align: right; white-space: nowrap; }
 td.failed { background: var(--failed-page); border-left: 4px double var(--failed); }
-.summary th:first-child { position: sticky; left: 0; background: var(--page); max-width: 14rem;
-  overflow-wrap: break-word; }
+.summary th { max-width: 14rem; overflow-wrap: break-word; }
+.summary th:first-child { position: sticky; left: 0; background: var(--page); }
 @media (max-width: 40rem) { th, td { padding: .3rem .4rem; }
-  table { font-size: .875rem; } .summary th:first-child { max-width: 8rem; } }
+  table { font-size: .875rem; } .summary th { max-width: 9rem; } }
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: .5rem 0; }
 .facts dt { display: inline; color: var(--soft); }
 .facts dd { display: inline; margin: 0; }
@@ -149,33 +149,34 @@ def _head(report: Report) -> str:
 def _marked(held: bool, text: str) -> str:
     """Words with a mark and a colour, either of which is enough."""
     name, mark = ("held", "✓") if held else ("failed", "✗")
-    return f'<span class="{name}-mark">{mark} {escape(text)}</span>'
+    return f'<span class="{name}-mark">{mark} {_broken(text)}</span>'
 
 
 def _summary(report: Report) -> str:
-    """The table of subjects by suites."""
+    """The table of suites by subjects."""
     suites = reports.rows(report)
     if not suites or not report.subjects:
         return ""
+    heads = [f"{_broken(s.name)}<br><small>{escape(s.version)}</small>" for s in report.subjects]
     rows = [
-        f'<tr><th scope="row">{_broken(s.name)}<br><small>{escape(s.version)}</small></th>'
-        + "".join(_cell(suite, of_suite(s, suite)) for suite in suites)
+        f'<tr><th scope="row">{escape(suite)}</th>'
+        + "".join(_cell(suite, of_suite(s, suite)) for s in report.subjects)
         + "</tr>"
-        for s in report.subjects
+        for suite in suites
     ]
     meanings = [f"<b>{escape(s)}</b>: {escape(SUITES[s])}" for s in suites if s in SUITES]
     return (
-        "<h2>Subjects by suites</h2>\n"
+        "<h2>Suites by subjects</h2>\n"
         "<p>The worst error in ULP that was found, and how many checks held; of SciPy's tests, how "
         "many pass.</p>\n"
-        + _table(["", *suites], rows, "summary")
+        + _table(["", *heads], rows, "summary")
         + f'<p class="soft">{". ".join(meanings)}.</p>'
     )
 
 
 def _broken(name: str) -> str:
     """A name that may go on in a new line between its words."""
-    return re.sub(r"([_.:])", r"\1<wbr>", escape(name))
+    return re.sub(r"([_.:])(?=[a-zA-Z])", r"\1<wbr>", escape(name))
 
 
 def _cell(suite: str, results: Sequence[Result]) -> str:
@@ -191,6 +192,8 @@ def _cell(suite: str, results: Sequence[Result]) -> str:
         if suite in MEASURED:  # elsewhere they are all of one kind
             kinds = reports.kinds(results).items()
             lines += [f"<small>{n:,} {kind}</small>" for kind, n in kinds]
+    if other := reports.other_types(results):
+        lines.append(f"<small>{escape(other)}</small>")
     if count[SKIPPED]:
         lines.append(f"<small>{count[SKIPPED]:,} not applicable</small>")
     return f"<td{' class=failed' if count[FAILED] else ''}>{' '.join(lines) or '-'}</td>"
@@ -204,8 +207,8 @@ def _worst(results: Sequence[Result]) -> float | None:
 
 
 def _table(head: Iterable[str], rows: Iterable[str], name: str = "") -> str:
-    """A table that scrolls by itself where it is wider than the page."""
-    cells = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
+    """A table that scrolls by itself where it is wider than the page; its head is HTML."""
+    cells = "".join(f'<th scope="col">{text}</th>' for text in head)
     return (
         f'<div class="scroll" tabindex="0"><table class="{name}"><thead><tr>{cells}</tr></thead>\n'
         f"<tbody>{''.join(rows)}</tbody></table></div>\n"

@@ -46,13 +46,24 @@ def of_suite(subject: SubjectReport, suite: str) -> list[Result]:
     return [r for r in subject.results if r.suite == suite]
 
 
+def _graver(count: Mapping[str, int]) -> dict[str, int]:
+    """The kinds that a count names."""
+    return {kind: n for kind, n in count.items() if kind not in _UNSAID}
+
+
+def other_types(results: Sequence[Result]) -> str:
+    """In whose ULP errors are, where it is not the type of the logits: "float32 in float64"."""
+    pairs = dict.fromkeys((r.dtype, r.returned) for r in results if r.returned)
+    return ", ".join(f"{dtype} in {returned}" for dtype, returned in pairs)
+
+
 def counted(results: Sequence[Result]) -> str:
     """How many checks held, and what the others are: "312 of 315; 3 unexplained"."""
     held = sum(r.status == HELD for r in results)
     failed = sum(r.status == FAILED for r in results)
     if not held + failed:
         return "-"
-    graver = said({kind: n for kind, n in kinds(results).items() if kind not in _UNSAID})
+    graver = said(_graver(kinds(results)))
     return f"{held:,} of {held + failed:,}" + (f"; {graver}" if graver else "")
 
 
@@ -92,7 +103,11 @@ def verdict(subject: SubjectReport) -> str:
     if subject.holds:
         return f"{name}: all {total:,} checks hold"
     failures = subject.failures
-    return f"{name}: {len(failures):,} of {total:,} checks fail: {said(kinds(failures))}"
+    found = kinds(failures)
+    if graver := _graver(found):
+        found = graver | {"other": len(failures) - sum(graver.values())}
+    why = said({kind: n for kind, n in found.items() if n})
+    return f"{name}: {len(failures):,} of {total:,} checks fail: {why}"
 
 
 def rows(report: Report) -> list[str]:
@@ -113,7 +128,7 @@ def to_terminal(report: Report, console: Console) -> None:
     console.print(f"[dim]{escape(machine)}, seed {report.seed}[/dim]")
     for table in _tables(report, console.width):
         console.print(table)
-    console.print("[dim]the worst error in ULP; how many checks hold; what others are[/dim]")
+    console.print("[dim]the worst error in ULP; how many checks hold; what the others are[/dim]")
     found = kinds([r for subject in report.subjects for r in subject.results])
     for kind in found:
         console.print(f"[dim]{kind}: {escape(KINDS[kind])}[/dim]")
@@ -162,13 +177,16 @@ def _lines(suite: str, results: Sequence[Result]) -> list[str]:
         return [tests(results)]
     count, _, graver = counted(results).partition("; ")
     lines = [count, *graver.split(", ")] if graver else [count]
-    return [ulps(worst(results)), *lines] if suite in MEASURED and results else lines
+    if suite in MEASURED and results:
+        lines = [ulps(worst(results)), *lines]
+    return [*lines, *filter(None, other_types(results).split(", "))]
 
 
 def _print_skipped(subject: SubjectReport, console: Console) -> None:
     reasons = Counter(r.note for r in subject.results if r.status == SKIPPED)
     if reasons:
-        listed = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
+        start = f"{subject.name} "
+        listed = "; ".join(f"{why.removeprefix(start)} ({n})" for why, n in reasons.items())
         console.print(f"[dim]{escape(subject.name)}: not applicable: {escape(listed)}[/dim]")
 
 
@@ -235,12 +253,10 @@ def _print_scipy(report: Report, console: Console) -> None:
     found = scipy_disagreements(report)
     if not found:
         return
-    table = Table(
-        *("SciPy on the same inputs", "inputs", "off by more than 2 ULP"),
-        *("worst ULP, same type", "worst ULP, in float64"),
-    )
+    console.print("\nSciPy on the same inputs: its worst ULP in the same type, and in float64")
+    table = Table("function", "type", "inputs", "off by > 2 ULP", "same type", "in float64")
     for (function, dtype), (count, off, same, wide) in found.items():
-        table.add_row(f"{function} {dtype}", f"{count:,}", f"{off:,}", ulps(same), ulps(wide))
+        table.add_row(function, dtype, f"{count:,}", f"{off:,}", ulps(same), ulps(wide))
     console.print(table)
 
 
