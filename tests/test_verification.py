@@ -261,6 +261,19 @@ def test_a_long_run_says_how_long_it_will_take(monkeypatch, capsys):
         assert capsys.readouterr().err == ""
 
 
+def test_progress_goes_forward_over_all_subjects_and_to_the_end():
+    shares = []
+    options = {"suite": ["extremes"], "dtype": ["float64"], "workers": 1}
+    verification.verify(
+        ["numpy_naive", "numpy_stable"],
+        **options,
+        progress=lambda description, share: shares.append(share),
+    )
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"), [(12, "10 seconds"), (47, "50 seconds"), (100, "2 minutes")]
 )
@@ -563,3 +576,27 @@ def test_exp_is_not_asked_of_a_subject_without_one():
     (result,) = exhaustive.exponential(subjects.load("fastsoftmax"), Task(("softmax",)))
     assert result.status == "not applicable"
     assert "no public exponential" in result.note
+
+
+def test_every_float32_is_not_counted_of_a_function_that_returns_none():
+    subject = subjects.load("planted:everything_in_float64")
+    (result,) = exhaustive.two_class(subject, Task(("softmax",)))
+    assert (result.status, result.returned) == ("not applicable", "float64")
+    assert "returns float64" in result.note
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "worst", "kind"),
+    [
+        ("flushed_to_zero", -87.5, 7e6, "flushed"),
+        ("no_shift", 89.0, np.inf, "infinite"),
+        ("sums_to_less_than_one", 1.0, 1e4, "unexplained"),
+    ],
+)
+def test_the_worst_of_every_float32_has_its_kind(name, x, worst, kind):
+    subject = subjects.load(f"planted:{name}")
+    counts = exhaustive.Counts([1, 0, 0, 1], worst, int(np.float32(x).view(np.uint32)))
+    common = verification.Result("exhaustive", "two", "softmax", "float32", "failed")
+    bound = subject.bound("softmax", "float32")
+    result = exhaustive._result(common, "first", counts, subject, bound)
+    assert (result.finding.kind, result.case) == (kind, "two: first")

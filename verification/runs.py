@@ -21,6 +21,7 @@ from verification.names import DEFAULT, FUNCTIONS, TIME_LIMIT
 from verification.results import FAILED, SKIPPED, Finding, Report, Result, SubjectReport
 
 Progress = Callable[[str, float], None]
+_CHECKING = 0.9  # of a subject's time; the rest is for shortening what failed
 
 
 def verify(
@@ -79,7 +80,8 @@ def verify(
         subjects=tuple(
             _verify_one(
                 *(name, number == 0, suite, function, dtype, convention, target, seed),
-                *(time_limit, workers or min(2, os.cpu_count() or 1), progress),
+                *(time_limit, workers or min(2, os.cpu_count() or 1)),
+                _part(progress, number / len(subjects), 1 / len(subjects)),
             )
             for number, name in enumerate(subjects)
         ),
@@ -90,6 +92,11 @@ def verify(
         date=datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
     )
     return report
+
+
+def _part(progress: Progress, start: float, size: float) -> Progress:
+    """The progress of a part of something."""
+    return lambda description, share: progress(description, start + size * share)
 
 
 def _verify_one(
@@ -135,8 +142,10 @@ def _verify_one(
             for s in suite
             for check in suites.checks_of(s, asked)
         ]
-        results = _run_all(name, runners, requests, progress)
-        results = _shorten_the_worst(name, runners, requests, results, progress)
+        results = _run_all(name, runners, requests, _part(progress, 0.0, _CHECKING))
+        shortening = _part(progress, _CHECKING, 1 - _CHECKING)
+        results = _shorten_the_worst(name, runners, requests, results, shortening)
+        progress(f"{name}: done", 1.0)
         lacking = [] if functions else _lacking(name, has, suite)
         flat = [result for found in results for result in found]
         return SubjectReport(

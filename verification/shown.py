@@ -107,9 +107,12 @@ def reproduced(subject: Subject, function: str, row: Array, finding: Finding) ->
     """The finding with a row of logits, written out, that shows it."""
     shown = row_error(subject, function, row)
     message = finding.message.partition("; shown on")[0]
+    message += f"; shown on {row.size} logit{'s' if row.size > 1 else ''}"
+    if np.isfinite(shown.ulp):
+        message += f", {shown.ulp:.4g} ULP"
     return dataclasses.replace(
         finding,
-        message=f"{message}; shown on {row.size} logits, {shown.ulp:.4g} ULP",
+        message=message,
         values=hexadecimals(row),
         decimals=decimals(row),
         call=f"{function}(x, axis=-1), x of type {row.dtype} and shape {row[None].shape}",
