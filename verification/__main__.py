@@ -169,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as refusal:
         return _say(" ".join(refusal.format_message().split()), 2)
     except OSError as error:  # a full disk, or a reader that has gone
-        _drop_output()
+        # What is still to be printed has nowhere to go, and would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE if error.errno == errno.EPIPE else _say(f"cannot print: {error.strerror}", 2)
     except SystemExit:  # how rich ends where its reader has gone
         return _PIPE
@@ -178,11 +179,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say(message: str, status: int) -> int:
     print(f"{_NAME}: {message}", file=sys.stderr)
     return status
-
-
-def _drop_output() -> None:
-    """What is still to be printed has nowhere to go, and would fail again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,11 +166,11 @@ def duration(seconds: float) -> str:
 # --- what is printed and written -------------------------------------------------------------
 
 
-def _print(show: object) -> None:
+def _print(show: Callable[[Console], None]) -> None:
     """Print as one text: a reader that has gone is an OSError, and not the end of the process."""
     console = Console(highlight=False, emoji=False)
     with console.capture() as captured:
-        show(console)  # type: ignore[operator]
+        show(console)
     sys.stdout.write(captured.get())
     sys.stdout.flush()
 
@@ -216,7 +216,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def _list(console: Console) -> None:
     """The subjects and the suites."""
-    table = Table("subject", "what it is", "targets", "here", show_lines=False)
+    table = Table("subject", "what it is", "targets", "here")
     for name, (description, missing) in subjects.known().items():
         here = f"no: needs {missing}" if missing else "yes"
         table.add_row(name, description, ", ".join(subjects.targets(name)), here)

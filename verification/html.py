@@ -189,9 +189,9 @@ def _cell(suite: str, results: Sequence[Result]) -> str:
     if total:
         text = f"{count[FAILED]:,} of {total:,} failed" if count[FAILED] else f"{total:,} held"
         lines.append(_marked(not count[FAILED], text))
-        if suite in MEASURED:  # elsewhere they are all of one kind
-            kinds = reports.kinds(results).items()
-            lines += [f"<small>{n:,} {kind}</small>" for kind, n in kinds]
+        # What a property or a test is that fails, the suite's name says.
+        kinds = reports.kinds(results).items()
+        lines += [f"<small>{n:,} {k}</small>" for k, n in kinds if k not in ("property", "test")]
     if other := reports.other_types(results):
         lines.append(f"<small>{escape(other)}</small>")
     if count[SKIPPED]:
