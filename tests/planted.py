@@ -7,7 +7,8 @@ import inspect
 
 import numpy as np
 
-from verification.subjects import CONVENTIONS, OPTIONS, Subject, by_convention
+from verification.names import CONVENTIONS, OPTIONS
+from verification.subjects import Subject, by_convention
 
 WIDE = np.longdouble
 
@@ -277,6 +278,31 @@ def out_that_writes_beside_itself(x, axis=-1, *, out=None):
 
 def everything_in_float64(x, axis=-1):
     return correct_softmax(np.asarray(x).astype(np.float64), axis)
+
+
+def float32_in_float64(x, axis=-1):
+    return correct_softmax(np.asarray(x).astype(np.float64), axis).astype(np.float32).astype(float)
+
+
+def integers_for_results(x, axis=-1):
+    return np.rint(correct_softmax(x, axis)).astype(np.int64)
+
+
+def bytes_as_they_came(x, axis=-1):
+    dtype = x.dtype if np.asarray(x).dtype.kind == "f" else np.float64
+    return correct_softmax(x, axis).astype(dtype)
+
+
+def one_axis(x, axis=-1):
+    if not isinstance(axis, int):
+        raise TypeError("axis must be an integer")
+    return correct_softmax(x, axis)
+
+
+def no_none(x, axis=-1):
+    if axis is None:
+        raise TypeError("axis must be given")
+    return correct_softmax(x, axis)
 
 
 def integers_subtracted_as_they_are(x, axis=-1):

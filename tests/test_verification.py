@@ -1,6 +1,7 @@
 """The verification as people run it: exit statuses, findings, formats, isolation."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -13,10 +14,10 @@ import pytest
 
 import fastsoftmax
 import verification
-from verification import checks, exhaustive, markers, readme, subjects, suites
+from verification import checks, exhaustive, markers, readme, subjects
 from verification.__main__ import main
 from verification.checks import Task
-from verification.references import FUNCTIONS, REDUCED
+from verification.names import FUNCTIONS, OPTIONS, REDUCED, SUITES
 from verification.results import SCHEMA
 
 TESTS = Path(__file__).parent
@@ -41,29 +42,36 @@ def report():
     ("arguments", "named"),
     [
         (["nosuch"], "'nosuch'; there is: fastsoftmax, scipy"),
-        (["--suite", "edge"], "'edge'; there is: extremes, edges"),
+        (["--suite", "edge"], "'edge' (did you mean 'edges'?); there is: extremes, edges"),
+        (["--suite", "hard,edge"], "'edge'"),
+        (["scpy"], "did you mean 'scipy'"),
+        (["--suite", "hard", "edges"], "have commas between them"),
+        (["--suit", "hard"], "'--suite'"),  # no silent abbreviation
         (["--function", "sigmoid"], "'sigmoid'; there is: softmax"),
-        (["--dtype", "float8"], "'float8'; there is: float16"),
-        (["--target", "tpu"], "'tpu'; there is: cpu"),
+        (["--dtype", "float8"], "'float8' (did you mean 'float64'?); there is: float16"),
+        (["--target", "tpu"], "'tpu' (did you mean 'cpu'?); there is: cpu"),
         (["scipy", "--target", "cuda"], "scipy has no target cuda; there is: cpu"),
         (["cupy"], "cupy has no target cpu; there is: cuda"),
         (["--format", "pdf"], "'pdf'; there is: terminal"),
         (["--axis", "middle"], "'middle'; there is: axis"),
         (["--seed", "-1"], "--seed must not be negative, got -1"),
-        (["--seed", "x"], "invalid int value: 'x'"),
+        (["--seed", "x"], "'x' is not a valid integer"),
         (["--time-limit", "0"], "--time-limit must be positive, got 0"),
         (["-o", "no/such/folder/file"], "no/such/folder/file"),
         (["-o", "."], "cannot write '.'"),
         (["-o", os.devnull], os.devnull),
         (["--nosuch"], "--nosuch"),
-        (["a:b", "--function", "softmax", "logsumexp"], "one function"),
+        (["a:b", "--function", "softmax,logsumexp"], "one function"),
         (["not a:name"], "'not a:name'"),
+        (["nomodule:softmax"], "nomodule cannot be imported: ModuleNotFoundError"),
+        (["planted:nosuch"], "planted has no function 'nosuch'"),
     ],
 )
 def test_a_wrong_call_is_one_line_that_says_what_there_is(arguments, named, capsys):
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
+    assert err.startswith("fastsoftmax-verify: ")
     assert named in err
     assert len(err.splitlines()) == 1
 
@@ -71,7 +79,7 @@ def test_a_wrong_call_is_one_line_that_says_what_there_is(arguments, named, caps
 def test_list_shows_subjects_and_suites(capsys):
     assert main(["--list"]) == 0
     out = capsys.readouterr().out
-    for name in (*subjects.known(), *suites.SUITES):
+    for name in (*subjects.known(), *SUITES):
         assert name in out
 
 
@@ -111,8 +119,8 @@ def test_what_a_stranger_does_wrong_is_a_finding_and_the_run_goes_on():
         suite=["edges"],
     )
     missing, lacking, aborting, plain = report.subjects
-    assert [r.finding.kind for r in missing.failures] == ["import"]
-    assert [r.finding.kind for r in lacking.failures] == ["lacks function"]
+    assert [r.finding.kind for r in missing.failures] == ["missing"]
+    assert [r.finding.kind for r in lacking.failures] == ["missing"]
     crashes = {r.case: r.finding.message for r in aborting.failures}
     assert set(crashes) == {"ties_7", "length_7"}
     assert all("signal 6" in message for message in crashes.values())
@@ -133,7 +141,7 @@ def test_every_function_of_fastsoftmax_that_has_a_bound_is_verified():
     assert set(fastsoftmax.ERROR_BOUNDS) <= set(FUNCTIONS)
     subject = subjects.load("fastsoftmax")
     assert set(subject.functions) == set(fastsoftmax.ERROR_BOUNDS)
-    assert subject.options["softmax"] == set(subjects.OPTIONS)
+    assert subject.options["softmax"] == set(OPTIONS)
     assert "temperature" not in subject.options["logsumexp"]
 
 
@@ -141,7 +149,7 @@ def test_a_hang_ends_at_the_time_limit():
     (subject,) = of("planted:hangs", suite=["edges"], time_limit=5).subjects
     hangs = {r.case: r.finding for r in subject.failures}
     assert set(hangs) == {"ties_7", "length_7"}
-    assert {f.kind for f in hangs.values()} == {"time limit"}
+    assert {f.kind for f in hangs.values()} == {"timed out"}
 
 
 def test_a_function_that_was_asked_for_and_is_not_there():
@@ -192,27 +200,108 @@ def test_without_mpmath_one_line_says_what_to_install(tmp_path):
     assert "mpmath" in run.stderr
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_full_disk_is_one_line():
-    with open("/dev/full", "w") as full:
-        run = subprocess.run(
-            [sys.executable, "-m", "verification", *QUICK],
-            env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
+def command(*arguments, **options):
+    """The command in a process of its own."""
+    path = os.pathsep.join([*options.pop("path", ()), str(TESTS.parent)])
+    return subprocess.run(
+        [sys.executable, "-m", "verification", *arguments],
+        **{
+            "env": os.environ | {"PYTHONPATH": path, "COLUMNS": "80"},
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "check": False,
+            **options,
+        },
+    )
+
+
+def test_the_help_needs_nothing_of_the_extra(tmp_path):
+    for name in ("mpmath", "scipy", "matplotlib", "ml_dtypes", "pytest"):
+        tmp_path.joinpath(f"{name}.py").write_text(
+            f"raise ModuleNotFoundError('no', name='{name}')"
         )
-    assert run.returncode == 2
-    assert len(run.stderr.splitlines()) == 1
+    done = command("--help", path=[str(tmp_path)])
+    assert done.returncode == 0, done.stderr
+    for option in ("--suite", "-o", "--out", "--output", "[default: 0]"):
+        assert option in done.stdout
+    done = command("--list", path=[str(tmp_path)])
+    assert (done.returncode, done.stdout) == (2, "")
+    # outside of a checkout there is no '.' to install from
+    suggested = "fastsoftmax-verify: needs mpmath: python -m pip install 'fastsoftmax[verify]'\n"
+    assert done.stderr == suggested
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [QUICK, ["--list"], ["--help"]])
+def test_a_full_disk_is_one_line(arguments):
+    with open("/dev/full", "w") as full:
+        done = command(*arguments, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr == "fastsoftmax-verify: cannot print: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [["--list"], ["--help"], [*QUICK, "--format", "json"]])
+def test_a_closed_pipe_is_quiet(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = command(*arguments, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_long_run_says_how_long_it_will_take(monkeypatch, capsys):
+    empty = of("numpy_naive", suite=[])
+    monkeypatch.setattr("verification.command.verify", lambda *args, **options: empty)
+    assert main(["numpy_naive", "numpy_stable"]) == 0
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"verifying 2 subjects: about \d+ (seconds|minutes)\n", said)
+    for arguments in (["--quiet"], QUICK):
+        assert main(arguments) == 0
+        assert capsys.readouterr().err == ""
+
+
+def test_progress_goes_forward_over_all_subjects_and_to_the_end():
+    shares = []
+    options = {"suite": ["extremes"], "dtype": ["float64"], "workers": 1}
+    verification.verify(
+        ["numpy_naive", "numpy_stable"],
+        **options,
+        progress=lambda description, share: shares.append(share),
+    )
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(12, "10 seconds"), (47, "50 seconds"), (100, "2 minutes")]
+)
+def test_times_in_words(seconds, said):
+    from verification.command import duration
+
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("a.json", "{"), ("a.html", "<!DOCTYPE"), ("a.md", "| |"), ("a.txt", "fastsoftmax ")],
+)
+@pytest.mark.parametrize("option", ["-o", "--out", "--output"])
+def test_a_file_is_written_as_its_name_ends(name, start, option, tmp_path, monkeypatch, report):
+    monkeypatch.setattr("verification.command.verify", lambda *args, **options: report)
+    assert main([option, str(tmp_path / name)]) == 1
+    assert tmp_path.joinpath(name).read_text().startswith(start)
+    assert main([option, str(tmp_path / name), "--format", "json"]) == 1
+    assert tmp_path.joinpath(name).read_text().startswith("{")
 
 
 def test_ctrl_c_is_one_line(monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("verification.__main__.verify", interrupted)
-    assert main([]) == 130
+    monkeypatch.setattr("verification.command.verify", interrupted)
+    assert main(["--quiet"]) == 130
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -275,8 +364,10 @@ def test_json_is_the_same_but_for_its_date_and_comes_back(report):
     document = json.loads(text)
     for key in (*document, *document["subjects"][0], *document["subjects"][1]["results"][3]):
         assert re.search(rf"\b{key}\b", SCHEMA), key
-    with pytest.raises(ValueError, match="schema 1"):
+    with pytest.raises(ValueError, match="schema 2: it names no schema"):
         verification.from_json("[]")
+    with pytest.raises(ValueError, match="it has schema 1"):
+        verification.from_json('{"schema": 1}')
 
 
 def test_results_say_where_their_bounds_come_from_and_what_they_are(report):
@@ -298,19 +389,72 @@ def test_markdown_and_terminal(report, capsys):
     table = to_markdown(report)
     columns = readme.columns(table)
     assert columns["fastsoftmax"]["`extremes`: checks that hold"].split(" of ")[0] != "0"
-    assert "wrong" in columns["numpy_naive"]["`extremes`: checks that hold"]
+    assert "infinite" in columns["numpy_naive"]["`extremes`: checks that hold"]
     to_terminal(report, Console(width=100))
     out = capsys.readouterr().out
     for word in (
+        "infinite: NaN or infinity",  # the word, and what it means
+        "in hex",
         "fastsoftmax 0",
         "numpy_naive",
         "repeat",
-        "values",
+        "logits",
         "expected",
         "bound",
         "same type",
     ):
         assert word in out
+
+
+def made_up(name, *results):
+    return verification.SubjectReport(name, "1.2.3", ("softmax",), ("float32",), results)
+
+
+def printed(width, *subjects):
+    """What a report prints on a terminal of that width."""
+    from rich.console import Console
+
+    from verification.report import to_terminal
+
+    file = io.StringIO()
+    suites = ("extremes", "properties")
+    report = verification.Report(subjects, suites, 0, "cpu", {"cpu": "c"}, "2026-01-01")
+    to_terminal(report, Console(width=width, file=file, highlight=False, emoji=False))
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_on_a_terminal_nothing_is_cut_and_the_verdict_comes_first(width):
+    name = "a_package.with_long_names.of_modules:and_a_softmax_with_a_name_of_its_own_too"
+    finding = verification.Finding("unexplained", "5 ULP", ("0x1p+0",), ("1.0",))
+    about = ("extremes", "near_one", "softmax", "float32")
+    failed = verification.Result(*about, "failed", ulp=5.0, finding=finding)
+    held = verification.Result(*about, "held", ulp=1.0)
+    others = [made_up(f"fastsoftmax_{n}", *[failed] * 1234, *[held] * 1234) for n in range(6)]
+    lines = printed(width, made_up(name, failed), *others)
+    text = "\n".join(lines)
+    for n in range(6):
+        assert f"fastsoftmax_{n} 1.2.3: 1,234 of 2,468 checks fail: 1,234 unexplained" in text
+        assert re.search(rf"┃ fastsoftmax_{n} +┃", text)
+    assert name in "".join(lines[:2])
+    assert re.search("│ 1,234 of 2,468 +│", text)
+    assert "…" not in text
+    assert max(map(len, lines)) <= width
+
+
+def test_another_library_that_holds_is_not_shown_scipys_errors():
+    about = ("extremes", "near_one", "softmax", "float32")
+    beside = {"scipy": {"same type": 5.0}}
+    held = verification.Result(*about, "held", ulp=1.0, **beside)
+    failed = verification.Result(
+        *about, "failed", ulp=9.0, finding=verification.Finding("rounding", "9 ULP"), **beside
+    )
+    for name, result, shown in (
+        ("mine:softmax", held, False),
+        ("mine:softmax", failed, True),
+        ("fastsoftmax", held, True),
+    ):
+        assert any("SciPy on the same" in s for s in printed(80, made_up(name, result))) == shown
 
 
 def test_html_is_one_file_that_needs_nothing_else(report, tmp_path):
@@ -324,12 +468,16 @@ def test_html_is_one_file_that_needs_nothing_else(report, tmp_path):
     assert "prefers-color-scheme" in text
     assert "numpy_naive" in text
     assert 'name="viewport"' in text
+    assert text.count("<dt>in hexadecimal</dt>") == text.count("<dt>logits</dt>") > 0
+    for kind in ("infinite", "unexplained"):
+        assert f'<span class="kind">{kind}</span>' in text
+        assert f"<dt>{kind}</dt>" in text  # what the word means
 
 
 def test_reports_escape_what_subjects_say():
     from verification.html import to_html
 
-    finding = verification.Finding("wrong", "<script>alert(1)</script> [red]", got="<b>")
+    finding = verification.Finding("infinite", "<script>alert(1)</script> [red]", got="<b>")
     result = verification.Result("hard", "<i>", "softmax", "float32", "failed", finding=finding)
     subject = verification.SubjectReport("a:<b>", "<1>", ("softmax",), ("float32",), (result,))
     report = verification.Report((subject,), ("hard",), 0, "cpu", {"cpu": "<c>"}, "2026-01-01")
@@ -350,7 +498,7 @@ TABLE = "| | fastsoftmax 1 | scipy 2 | torch 3 |\n|---|---|---|---|\n| a | {} | 
         ("1.46", "60", 0),  # other vectors than ours
         ("1.46", "99", 1),
         ("1.47", "43", 1),  # our bits are the same everywhere
-        ("wrong", "wrong", 2),
+        ("infinite", "infinite", 2),
     ],
 )
 def test_a_stale_column_is_found(ours, scipys, cells):
@@ -358,10 +506,11 @@ def test_a_stale_column_is_found(ours, scipys, cells):
 
 
 def test_counts_may_differ_a_little_in_scipys_column_alone():
-    assert readme.same("250 of 297, 3 wrong", "252 of 297, 3 wrong", exactly=False)
-    assert not readme.same("250 of 297, 3 wrong", "252 of 297, 3 wrong", exactly=True)
+    assert readme.same("250 of 297; 3 infinite", "252 of 297; 1 infinite", exactly=False)
+    assert not readme.same("250 of 297; 3 infinite", "252 of 297; 3 infinite", exactly=True)
     assert not readme.same("250 of 297", "150 of 297", exactly=False)
     assert not readme.same("250 of 297", "250 of 300", exactly=False)
+    assert not readme.same("250 of 297", "250 of 297; 40 unexplained", exactly=False)
 
 
 def test_a_table_goes_between_its_markers():
@@ -427,3 +576,27 @@ def test_exp_is_not_asked_of_a_subject_without_one():
     (result,) = exhaustive.exponential(subjects.load("fastsoftmax"), Task(("softmax",)))
     assert result.status == "not applicable"
     assert "no public exponential" in result.note
+
+
+def test_every_float32_is_not_counted_of_a_function_that_returns_none():
+    subject = subjects.load("planted:everything_in_float64")
+    (result,) = exhaustive.two_class(subject, Task(("softmax",)))
+    assert (result.status, result.returned) == ("not applicable", "float64")
+    assert "returns float64" in result.note
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "worst", "kind"),
+    [
+        ("flushed_to_zero", -87.5, 7e6, "flushed"),
+        ("no_shift", 89.0, np.inf, "infinite"),
+        ("sums_to_less_than_one", 1.0, 1e4, "unexplained"),
+    ],
+)
+def test_the_worst_of_every_float32_has_its_kind(name, x, worst, kind):
+    subject = subjects.load(f"planted:{name}")
+    counts = exhaustive.Counts([1, 0, 0, 1], worst, int(np.float32(x).view(np.uint32)))
+    common = verification.Result("exhaustive", "two", "softmax", "float32", "failed")
+    bound = subject.bound("softmax", "float32")
+    result = exhaustive._result(common, "first", counts, subject, bound)
+    assert (result.finding.kind, result.case) == (kind, "two: first")

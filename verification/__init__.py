@@ -30,7 +30,7 @@ else:
         try:
             from verification import results, runs
         except ModuleNotFoundError as error:
-            needs = f"verification needs {error.name}: python -m pip install '.[verify]'"
+            needs = f"verification needs {error.name}: python -m pip install 'fastsoftmax[verify]'"
             raise ImportError(needs) from None
         globals()[name] = getattr(runs if hasattr(runs, name) else results, name)
         return globals()[name]

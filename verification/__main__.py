@@ -1,240 +1,189 @@
-"""The command line: ``python -m verification``, or ``fastsoftmax-verify``."""
+"""The command line: ``python -m verification``, or ``fastsoftmax-verify``.
+
+Its help needs nothing that is not installed with fastsoftmax: what a run needs is imported by
+`command`, once the options are read.
+"""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import importlib.util
-import io
+import errno
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
-try:
-    from rich.console import Console
-    from rich.progress import Progress
-    from rich.table import Table
+import rich_click as click
+from click.exceptions import Exit
 
-    from verification import report as reports
-    from verification import subjects, suites
-    from verification.errors import FORMATS
-    from verification.isolation import TIME_LIMIT
-    from verification.references import FUNCTIONS
-    from verification.results import Report, to_json
-    from verification.runs import Progress as Advance
-    from verification.runs import verify
-except ModuleNotFoundError as error:
-    print(
-        f"fastsoftmax-verify: needs {error.name}: python -m pip install '.[verify]'",
-        file=sys.stderr,
+from verification import names
+
+Command = Callable[..., int]
+
+_NAME = "fastsoftmax-verify"
+_FORMATS = {"terminal": ".txt", "json": ".json", "markdown": ".md", "html": ".html"}
+_PIPE = 141  # what a shell says of a process whose reader has gone: 128 and SIGPIPE's number
+
+
+class _Words(click.ParamType[tuple[str, ...]]):
+    """One of some words, or several with commas between them."""
+
+    name = "name"
+
+    def __init__(self, what: str, there: Sequence[str], several: bool = False) -> None:
+        self.what = what
+        self.there = there
+        self.several = several
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """The words, each of them known."""
+        given = value.split(",") if self.several else [value]
+        for word in given:
+            if word not in self.there:
+                raise click.ClickException(names.unknown(self.what, word, self.there))
+        return tuple(given)
+
+
+def _positive(context: Any, parameter: Any, value: float) -> float:
+    if not value > 0:
+        raise click.ClickException(f"{parameter.opts[0]} must be positive, got {value:g}")
+    return value
+
+
+def _not_negative(context: Any, parameter: Any, value: int) -> int:
+    if value < 0:
+        raise click.ClickException(f"{parameter.opts[0]} must not be negative, got {value}")
+    return value
+
+
+def _several(what: str, there: Sequence[str], default: str) -> Callable[[Command], Command]:
+    """An option that takes several words: with commas between them, or given again."""
+    return click.option(
+        f"--{what}",
+        type=_Words(what, there, several=True),
+        multiple=True,
+        metavar="NAME,...",
+        help=f"Of {', '.join(there)}. By default {default}.",
     )
-    sys.exit(2)
-except KeyboardInterrupt:
-    print("fastsoftmax-verify: interrupted", file=sys.stderr)
-    sys.exit(130)
-
-_FORMATS = ("terminal", "json", "markdown", "html")
 
 
-class _Refused(Exception):
-    """A wrong call: one line for stderr, exit status 2."""
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0 where every check of every subject holds, 1 where one does not, 2 for a "
+    "call that cannot be carried out.",
+)
+@click.argument("subjects", nargs=-1, metavar="[SUBJECT]...")
+@_several("suite", tuple(names.SUITES), "all but exhaustive")
+@_several("function", (*names.FUNCTIONS, "exp"), "all that a subject has (exp: in exhaustive)")
+@_several("dtype", names.DTYPES, "all that a subject takes")
+@click.option(
+    "--axis",
+    type=_Words("axis", names.CONVENTIONS),
+    metavar="HOW",
+    help="How a module:callable is told its axis: " + ", ".join(names.CONVENTIONS) + ". From its "
+    "signature by default.",
+)
+@click.option(
+    "--target",
+    type=_Words("target", names.TARGETS),
+    default="cpu",
+    show_default=True,
+    metavar="NAME",
+    help="Where subjects compute: cpu, or cuda, an NVIDIA GPU.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    callback=_not_negative,
+    help="Of every random draw.",
+)
+@click.option(
+    "--time-limit",
+    type=float,
+    default=names.TIME_LIMIT,
+    show_default=True,
+    metavar="SECONDS",
+    callback=_positive,
+    help="How long a subject may go without a sign of life.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=_Words("format", tuple(_FORMATS)),
+    metavar="NAME",
+    help="Of the report: "
+    + ", ".join(_FORMATS)
+    + ". By default as the name of --out ends ("
+    + ", ".join(_FORMATS.values())
+    + "), or for the terminal.",
+)
+@click.option(
+    "-o",
+    "--out",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the report into FILE, and its verdicts to the terminal.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing of progress and time.")
+@click.option("--list", "listed", is_flag=True, help="Show subjects and suites, and what is here.")
+def _command(**options: Any) -> int:
+    """What any softmax gets right and wrong, against high precision and beside SciPy.
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _Refused(message)
+    SUBJECT is a name from --list, or module:callable for one of your own; fastsoftmax by default.
+    """
+    try:
+        from verification import command
+    except ModuleNotFoundError as error:
+        needed = f"needs {error.name}: python -m pip install 'fastsoftmax[verify]'"
+        raise click.ClickException(needed) from None
+    for name in ("suite", "function", "dtype"):
+        options[name] = tuple(dict.fromkeys(word for words in options[name] for word in words))
+    for name in ("axis", "target", "form"):
+        options[name] = options[name][0] if options[name] else ""
+    out = options["out"]
+    if not options["form"]:  # as the file's name ends
+        ends = (name for name, end in _FORMATS.items() if out and out.suffix.lower() == end)
+        options["form"] = next(ends, "terminal")
+    try:
+        return command.run(command.Asked(**options))
+    except KeyboardInterrupt:
+        return _say("interrupted; nothing was written", 130)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 where every check of every subject holds, 1 where one does not, 2 for a wrong call."""
+    # Python has none of those that were closed. What is opened first takes their places.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parser().parse_args(arguments)
-        _check(options)
-        if options.list:
-            _list()
-            return 0
-        report = _run(options)
-        _write(report, options)
-    except _Refused as refusal:
-        print(f"fastsoftmax-verify: {refusal}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, or a reader that has gone
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # what is left is not written at exit
-        print(f"fastsoftmax-verify: cannot print: {error.strerror}", file=sys.stderr)
-        return 2
+        # Not by click's own ``main``, which prints an empty line at Ctrl-C.
+        with _command.make_context(_NAME, given) as context:
+            status = _command.invoke(context)
+        sys.stdout.flush()
+        return int(status)
+    except Exit as end:  # of --help
+        return end.exit_code
     except KeyboardInterrupt:
-        print("fastsoftmax-verify: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0 if report.holds else 1
+        return _say("interrupted; nothing was written", 130)
+    except click.ClickException as refusal:
+        return _say(" ".join(refusal.format_message().split()), 2)
+    except OSError as error:  # a full disk, or a reader that has gone
+        # What is still to be printed has nowhere to go, and would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE if error.errno == errno.EPIPE else _say(f"cannot print: {error.strerror}", 2)
+    except SystemExit:  # how rich ends where its reader has gone
+        return _PIPE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="fastsoftmax-verify",
-        description="What any softmax gets right and wrong, against high precision and SciPy.",
-    )
-    parser.add_argument(
-        "subjects",
-        nargs="*",
-        default=["fastsoftmax"],
-        metavar="SUBJECT",
-        help="a name from --list, or module:callable (default: fastsoftmax)",
-    )
-    parser.add_argument("--suite", nargs="+", default=list(suites.DEFAULT), metavar="NAME")
-    parser.add_argument("--function", nargs="+", default=[], metavar="NAME")
-    parser.add_argument("--dtype", nargs="+", default=[], metavar="NAME")
-    parser.add_argument(
-        "--axis",
-        default="",
-        metavar="HOW",
-        help="how a module:callable is told its axis: " + ", ".join(subjects.CONVENTIONS),
-    )
-    parser.add_argument(
-        "--target", default="cpu", metavar="NAME", help="cpu, or cuda: an NVIDIA GPU"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument(
-        "--time-limit",
-        type=float,
-        default=TIME_LIMIT,
-        metavar="SECONDS",
-        help="without a sign of life (default: %(default)g)",
-    )
-    parser.add_argument("--format", default="terminal", metavar="NAME")
-    parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="write the report")
-    parser.add_argument(
-        "--list", action="store_true", help="subjects and suites, and what is there"
-    )
-    return parser
-
-
-def _check(options: argparse.Namespace) -> None:
-    """Refuse unknown names, before anything runs."""
-    allowed = {
-        "suite": tuple(suites.SUITES),
-        "function": (*FUNCTIONS, "exp"),
-        "dtype": tuple(FORMATS),
-        "target": subjects.TARGETS,
-        "format": _FORMATS,
-        "axis": ("", *subjects.CONVENTIONS),
-    }
-    for name, there in allowed.items():
-        given = getattr(options, name)
-        for value in given if isinstance(given, list) else [given]:
-            if value not in there:
-                known = ", ".join(word for word in there if word)
-                raise _Refused(f"unknown {name} {value!r}; there is: {known}")
-    for name in options.subjects:
-        if not subjects.is_known(name):
-            known = ", ".join(subjects.known())
-            raise _Refused(f"unknown subject {name!r}; there is: {known}, or module:callable")
-    if options.seed < 0:
-        raise _Refused(f"--seed must not be negative, got {options.seed}")
-    if not options.time_limit > 0:
-        raise _Refused(f"--time-limit must be positive, got {options.time_limit}")
-    if any(":" in name for name in options.subjects) and len(options.function) > 1:
-        raise _Refused("a module:callable is one function: name one --function")
-    for asked, needed in (("html", "matplotlib"), ("bfloat16", "ml_dtypes")):
-        if asked in (options.format, *options.dtype) and not importlib.util.find_spec(needed):
-            raise _Refused(f"{asked} needs {needed}: python -m pip install '.[verify]'")
-    out = options.out
-    if out is not None and (not out.parent.is_dir() or (out.exists() and not out.is_file())):
-        raise _Refused(f"cannot write {str(out)!r}: not a file in a folder that exists")
-    for name in options.subjects:
-        if ":" not in name:  # a stranger's code runs in a process of its own
-            _check_target(name, options.target)
-
-
-def _check_target(name: str, target: str) -> None:
-    """Refuse a target that a subject has not, or not here: a GPU or a driver may be missing."""
-    there = subjects.targets(name)
-    if target not in there:
-        raise _Refused(f"{name} has no target {target}; there is: {', '.join(there)}")
-    if target != "cpu":
-        try:
-            subjects.load(name, target=target)
-        except subjects.Missing as missing:
-            raise _Refused(f"--target {target}: {missing}") from None
-
-
-def _run(options: argparse.Namespace) -> Report:
-    with _progress() as advance:
-        return verify(
-            list(dict.fromkeys(options.subjects)),
-            suite=[name for name in suites.SUITES if name in options.suite],
-            function=options.function,
-            dtype=[name for name in FORMATS if name in options.dtype],
-            convention=options.axis,
-            target=options.target,
-            seed=options.seed,
-            time_limit=options.time_limit,
-            progress=advance,
-        )
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Advance]:
-    """A progress bar on a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda description, share: None
-        return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda description, share: bar.update(task, description=description, completed=share)
-
-
-def _write(report: Report, options: argparse.Namespace) -> None:
-    if options.format == "terminal":
-        if options.out is None:
-            reports.to_terminal(report, Console(highlight=False, emoji=False))
-            return
-        written = io.StringIO()
-        reports.to_terminal(report, Console(highlight=False, emoji=False, file=written, width=100))
-        text = written.getvalue()
-    elif options.format == "json":
-        text = to_json(report)
-    elif options.format == "markdown":
-        text = reports.to_markdown(report)
-    else:
-        from verification.html import to_html  # imports matplotlib: 0.5 s
-
-        text = to_html(report)
-    if options.out is None:
-        print(text, end="")
-        return
-    write_whole(options.out, text)
-    for subject in report.subjects:
-        print(reports.verdict(subject))
-    print(f"written to {options.out}")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there when it is whole, or not at all."""
-    try:
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise _Refused(f"cannot write {str(path)!r}: {error.strerror}") from None
-
-
-def _list() -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
-    table = Table("subject", "what it is", "targets", "here")
-    for name, (description, missing) in subjects.known().items():
-        here = f"no: needs {missing}" if missing else "yes"
-        table.add_row(name, description, ", ".join(subjects.targets(name)), here)
-    table.add_row("module:callable", "anything that can be imported", "cpu", "")
-    console.print(table)
-    table = Table("suite", "what it holds")
-    for name, description in suites.SUITES.items():
-        table.add_row(name, description)
-    console.print(table)
+def _say(message: str, status: int) -> int:
+    print(f"{_NAME}: {message}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ import numpy as np
 
 from verification.errors import FORMATS
 from verification.exact import Array
-from verification.references import FUNCTIONS, MAPPED
+from verification.names import DTYPES, FUNCTIONS, MAPPED
 
 Axis = int | tuple[int, ...] | None
 Random = np.random.Generator
 Values = Callable[[np.dtype[Any], Random], Array]
 
-FLOATS = tuple(FORMATS)
 INF, NAN = math.inf, math.nan
 
 
@@ -36,7 +35,7 @@ class Case:
     make: Values
     axis: Axis = -1
     functions: tuple[str, ...] = FUNCTIONS
-    dtypes: tuple[str, ...] = FLOATS
+    dtypes: tuple[str, ...] = DTYPES
     source: str = ""  # where the case broke a library before
     temperature: Callable[[Array], Array | float] | None = None
     where: Callable[[Array], Array] | None = None
@@ -165,7 +164,7 @@ def extremes() -> Iterator[Case]:
         _around(lambda d: 2.0 ** FORMATS[d.name].smallest),
     )
     for power in (4, 5, 6, 8, 10, 15, 20, 30, 38, 100, 200, 300):
-        fits = tuple(n for n in FLOATS if FORMATS[n].largest * math.log10(2) > power)
+        fits = tuple(n for n in DTYPES if FORMATS[n].largest * math.log10(2) > power)
         yield case(
             f"offset_1e{power}",
             "neighbouring numbers far from 0: only the shift keeps their differences",
@@ -321,7 +320,7 @@ def edges() -> Iterator[Case]:
             f"ties_{count}",
             "equal logits share equally; a running sum must not drift",
             _equal(count, 1.5),
-            dtypes=("float32",) if count > 10**6 else FLOATS,
+            dtypes=("float32",) if count > 10**6 else DTYPES,
         )
     yield case(
         "ties_beside_smaller", "half of a row ties", fixed([[2.0] * 20 + [1.0] * 20, [-1.0] * 40])

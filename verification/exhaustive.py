@@ -21,9 +21,13 @@ from dataclasses import dataclass, field
 import mpmath
 import numpy as np
 
-from verification.checks import CallFailed, Check, Task, call, hexadecimal, value_line
-from verification.exact import Array
+from verification.calls import CallFailed, call
+from verification.checks import Check, Task
+from verification.errors import Bound
+from verification.exact import Array, Exact
+from verification.judged import kind_of, missed, row_error
 from verification.results import FAILED, HELD, SKIPPED, Finding, Result
+from verification.shown import decimals, hexadecimal, hexadecimals, value_line
 from verification.subjects import Subject, load
 
 PIECE = 1 << 15  # inputs at once, whose arrays stay in the second cache: 1.7x of 2**20
@@ -32,6 +36,7 @@ BATCH = 1 << 6  # pieces that a process counts before it reports
 EXP_ALONE = -17.33
 _ERROR = 2.0**-50  # of the reference, relative: exp and three roundings
 _WORDS = ("0", "1", "2", "more")
+_ROUNDING = 8.0  # ULP of an exponential that rounding explains
 
 
 @dataclass
@@ -129,7 +134,7 @@ def _two_class_piece(subject: Subject, piece: int) -> dict[str, Counts]:
 
 def _exp_piece(subject: Subject, piece: int) -> dict[str, Counts]:
     x = inputs(piece)
-    got = np.ascontiguousarray(subject.functions["exp"](x))
+    got = np.ascontiguousarray(call(subject, "exp", x, -1))
     with np.errstate(all="ignore"):
         true = np.exp(x.astype(np.float64))
     return {"exp": count(got, true, "exp", x)}
@@ -192,8 +197,7 @@ def two_class(subject: Subject, task: Task) -> list[Result]:
     """softmax([x, 0]) of every float32 x: both elements."""
     if "softmax" not in task.functions or "softmax" not in subject.functions:
         return []
-    found = _all_pieces("two_class_softmax", subject, task)
-    return _results("two_class_softmax", "softmax", subject, found)
+    return _results("two_class_softmax", "softmax", subject, task)
 
 
 def exponential(subject: Subject, task: Task) -> list[Result]:
@@ -206,12 +210,10 @@ def exponential(subject: Subject, task: Task) -> list[Result]:
                 "two_class_softmax, alone where x < -17.33",
             )
         ]
-    return _results("exponential", "exp", subject, _all_pieces("exponential", subject, task))
+    return _results("exponential", "exp", subject, task)
 
 
-def _results(
-    name: str, function: str, subject: Subject, found: dict[str, Counts] | str
-) -> list[Result]:
+def _results(name: str, function: str, subject: Subject, task: Task) -> list[Result]:
     bound = subject.bound(function, "float32")
     common = Result(
         suite="exhaustive",
@@ -223,32 +225,52 @@ def _results(
         source=bound.source,
         evidence="exhaustive: an upper bound on the error",
     )
+    try:
+        returned = call(subject, function, np.zeros((1, 2), np.float32), -1).dtype.name
+    except CallFailed as failure:
+        return [dataclasses.replace(common, finding=failure.finding)]
+    if returned != "float32":
+        why = f"{subject.name} returns {returned}, and every float32 result is what is counted"
+        return [dataclasses.replace(common, status=SKIPPED, returned=returned, note=why)]
+    found = _all_pieces(name, subject, task)
     if isinstance(found, str):
-        return [dataclasses.replace(common, finding=Finding("raises", found))]
-    results = []
-    for key in sorted(found):
-        counts = found[key]
-        shown = ", ".join(f"{n:,} off by {w}" for n, w in zip(counts.counts, _WORDS, strict=True))
-        x = np.uint32(counts.at).view(np.float32)
-        worst = f"worst {counts.worst:.4f} ULP at x = {hexadecimal(float(x))}"
-        result = dataclasses.replace(
-            common,
-            case=f"{name}: {key}",
-            ulp=counts.worst,
-            elements=sum(counts.counts),
-            note=f"{shown}; {worst}",
-            histogram=dict(zip(_WORDS, counts.counts, strict=True)),
-        )
-        if counts.worst <= bound.ulp:
-            results.append(dataclasses.replace(result, status=HELD))
-            continue
-        row = np.array([x] if function == "exp" else [x, 0], np.float32)
-        finding = Finding(
-            kind="wrong" if counts.worst > 8 else "rounding",
-            message=f"{counts.worst:.4g} ULP, may be {bound.ulp:g}; {shown}",
-            values=tuple(hexadecimal(float(v)) for v in row),
-            call=f"{function}({row!r})",
-            python="" if function == "exp" else value_line(subject, function, row),
-        )
-        results.append(dataclasses.replace(result, finding=finding))
-    return results
+        return [dataclasses.replace(common, finding=Finding("broken", found))]
+    return [_result(common, key, found[key], subject, bound) for key in sorted(found)]
+
+
+def _result(common: Result, key: str, counts: Counts, subject: Subject, bound: Bound) -> Result:
+    """What was counted of one of the functions."""
+    shown = ", ".join(f"{n:,} off by {w}" for n, w in zip(counts.counts, _WORDS, strict=True))
+    x = np.uint32(counts.at).view(np.float32)
+    result = dataclasses.replace(
+        common,
+        case=f"{common.case}: {key}",
+        ulp=counts.worst,
+        elements=sum(counts.counts),
+        note=f"{shown}; worst {counts.worst:.4f} ULP at x = {hexadecimal(float(x))}",
+        histogram=dict(zip(_WORDS, counts.counts, strict=True)),
+    )
+    if counts.worst <= bound.ulp:
+        return dataclasses.replace(result, status=HELD)
+    function = common.function
+    row = np.array([x] if function == "exp" else [x, 0], np.float32)
+    kind = _kind(subject, function, row, counts.worst, bound)
+    finding = Finding(
+        kind=kind,
+        message=f"{missed(counts.worst, bound, kind)}; {shown}",
+        values=hexadecimals(row),
+        decimals=decimals(row),
+        call=f"{function}({row!r})",
+        python="" if function == "exp" else value_line(subject, function, row),
+    )
+    return dataclasses.replace(result, finding=finding)
+
+
+def _kind(subject: Subject, function: str, row: Array, worst: float, bound: Bound) -> str:
+    """The kind of the worst error, which is shown on a row."""
+    if function != "exp":
+        return row_error(subject, function, row).kind or "rounding"
+    got = call(subject, function, row, -1)
+    with np.errstate(all="ignore"):
+        exact = Exact.of(np.exp(row.astype(np.float64)))
+    return kind_of(np.full(1, worst), bound, _ROUNDING, got, exact, "float32")[0]

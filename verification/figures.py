@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 
 from verification import references
 from verification.exact import Array
-from verification.references import FUNCTIONS
+from verification.names import FUNCTIONS
 from verification.report import ulps
 from verification.results import FAILED, Report, Result
 
 PROMISE = 2.0  # ULP
 PLACES = ("spread", "offset", "length")
-DTYPES = ("float32", "float64", "float16", "bfloat16")
+_ORDER = ("float32", "float64", "float16", "bfloat16")
 
 # Drawn in these and then replaced, so that text, axes and grid follow the page's colours.
 _INK, _GRID = "#010203", "#040506"
@@ -121,7 +121,7 @@ def _curve(title: str, across: str, x: Array, lines: dict[str, Array], caption: 
 def histograms(report: Report) -> list[Drawing]:
     """The shares of results by their error in ULP: a figure for each type and function."""
     drawn = []
-    for dtype, function in itertools.product(DTYPES, FUNCTIONS):
+    for dtype, function in itertools.product(_ORDER, FUNCTIONS):
         counts: dict[int, Counter[float]] = {}
         for number, result in _of(report, function, dtype):
             # The exhaustive suite counts distances from the rounded result instead.
@@ -169,11 +169,11 @@ def _histogram(title: str, counts: dict[int, Counter[float]]) -> Figure:
 def sweeps(report: Report) -> list[Drawing]:
     """The worst error against spread, offset and length, in float32 and float64."""
     drawn = []
-    for dtype, place, function in itertools.product(DTYPES[:2], PLACES, FUNCTIONS):
+    for dtype, place, function in itertools.product(_ORDER[:2], PLACES, FUNCTIONS):
         errors: dict[int, dict[float, float]] = {}
         for number, result in _of(report, function, dtype):
             value = result.place.get(place, 0.0)
-            # A call that failed has no number, and that is as bad as a wrong one.
+            # A call that failed has no number, and that is as bad as an infinite error.
             failed = math.inf if result.status == FAILED else None
             ulp = result.ulp if result.ulp is not None else failed
             if value > 0 and ulp is not None:
@@ -194,12 +194,12 @@ def _sweep(title: str, place: str, errors: dict[int, dict[float, float]]) -> Fig
     finite = [ulp for ulp in everything if math.isfinite(ulp)]
     top = math.ceil(math.log10(max([10.0, *finite])))
     heights = {10.0**power: _decade(power) for power in range(-1, top + 1, 1 + top // 6)}
-    wrong = 10.0 ** (top + max(1.0, top / 8))
+    infinite = 10.0 ** (top + max(1.0, top / 8))
     if len(finite) < len(everything):
-        heights[wrong] = "wrong"
+        heights[infinite] = "infinite"
     for number, known in errors.items():
         values = sorted(known)
-        axes.plot(values, [min(max(known[v], 0.1), wrong) for v in values], **_series(number))
+        axes.plot(values, [min(max(known[v], 0.1), infinite) for v in values], **_series(number))
     _promise(axes.axhline, PROMISE)
     values = sorted(set().union(*errors.values()))
     ticks = values[:: math.ceil(len(values) / 6)]

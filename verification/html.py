@@ -11,9 +11,9 @@ from html import escape
 from verification import figures
 from verification import report as reports
 from verification.figures import Drawing
-from verification.report import MEASURED, grouped, of_suite, ulps, verdict
-from verification.results import FAILED, HELD, SKIPPED, Report, Result, SubjectReport, worst
-from verification.suites import SUITES
+from verification.names import MEASURED, SUITES
+from verification.report import grouped, of_suite, ulps, verdict
+from verification.results import FAILED, HELD, KINDS, SKIPPED, Report, Result, SubjectReport, worst
 
 _CSS = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1b1f24; --soft: #59636e;
@@ -33,7 +33,8 @@ pre { background: var(--panel); padding: .5rem .75rem; overflow-x: auto; margin:
   white-space: pre-wrap; }
 summary { cursor: pointer; }
 small, figcaption, .soft { color: var(--soft); font-size: .875rem; }
-.verdicts { list-style: none; padding: 0; font-size: 1.1rem; }
+.verdicts { list-style: none; padding: 0; font-size: 1.1rem; line-height: 1.35; }
+.verdicts li { margin: .4rem 0; }
 .held-mark { color: var(--held); } .failed-mark { color: var(--failed); font-weight: 600; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { margin: .5rem 0; border-collapse: collapse; font-variant-numeric: tabular-nums;
@@ -44,13 +45,15 @@ td small, td .held-mark, td .failed-mark { display: block; font-size: .8125rem;
   white-space: nowrap; }
 td.number { text-align: right; white-space: nowrap; }
 td.failed { background: var(--failed-page); border-left: 4px double var(--failed); }
-.summary th:first-child { position: sticky; left: 0; background: var(--page); max-width: 14rem;
-  overflow-wrap: break-word; }
+.summary th { max-width: 14rem; overflow-wrap: break-word; }
+.summary th:first-child { position: sticky; left: 0; background: var(--page); }
 @media (max-width: 40rem) { th, td { padding: .3rem .4rem; }
-  table { font-size: .875rem; } .summary th:first-child { max-width: 8rem; } }
+  table { font-size: .875rem; } .summary th { max-width: 9rem; } }
 .facts { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: .5rem 0; }
 .facts dt { display: inline; color: var(--soft); }
 .facts dd { display: inline; margin: 0; }
+.kinds div { margin: .25rem 0; } .kinds dt { display: inline; font-weight: 600; }
+.kinds dd { display: inline; margin: 0; } .kinds dd::before { content: ": "; }
 .figures { display: grid; gap: 1.25rem; margin-top: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
 .figures + details { margin-top: 1rem; }
@@ -74,8 +77,7 @@ ULP at most. The exact results have 70 bits or more (<code>verification/referenc
 <p><b>Sampled</b> errors, those of every suite but <code>exhaustive</code>, are lower bounds on the
 largest error: what was tried is off by that much, and something else may be off by more.
 <b>Exhaustive</b> errors are upper bounds: every input was tried.</p>
-<p>A finding is <b>rounding</b> where rounding explains its error in the ordinary formula,
-exp(x - max) / sum, and <b>wrong</b> where it does not. B is a subject's bound.</p>
+<p>B is a subject's bound: what its own documentation says, or 2 ULP.</p>
 """
 
 
@@ -97,6 +99,7 @@ def to_html(report: Report) -> str:
         _figures(figures.curves()),
         _errors(report),
         "<h2>Findings</h2>" if report.subjects else "",
+        _kinds(report),
         *(_findings(subject, number) for number, subject in enumerate(report.subjects)),
         _inapplicable(report),
         _scipy(report),
@@ -146,36 +149,34 @@ def _head(report: Report) -> str:
 def _marked(held: bool, text: str) -> str:
     """Words with a mark and a colour, either of which is enough."""
     name, mark = ("held", "✓") if held else ("failed", "✗")
-    return f'<span class="{name}-mark">{mark} {escape(text)}</span>'
+    return f'<span class="{name}-mark">{mark} {_broken(text)}</span>'
 
 
 def _summary(report: Report) -> str:
-    """The table of subjects by suites."""
-    # What is wrong with a subject as a whole, such as that it is not there, has its own suite.
-    failed = (r.suite for s in report.subjects for r in s.failures)
-    suites = list(dict.fromkeys([*report.suites, *failed]))
+    """The table of suites by subjects."""
+    suites = reports.rows(report)
     if not suites or not report.subjects:
         return ""
+    heads = [f"{_broken(s.name)}<br><small>{escape(s.version)}</small>" for s in report.subjects]
     rows = [
-        f'<tr><th scope="row">{_broken(s.name)}<br><small>{escape(s.version)}</small></th>'
-        + "".join(_cell(suite, of_suite(s, suite)) for suite in suites)
+        f'<tr><th scope="row">{escape(suite)}</th>'
+        + "".join(_cell(suite, of_suite(s, suite)) for s in report.subjects)
         + "</tr>"
-        for s in report.subjects
+        for suite in suites
     ]
     meanings = [f"<b>{escape(s)}</b>: {escape(SUITES[s])}" for s in suites if s in SUITES]
     return (
-        "<h2>Subjects by suites</h2>\n"
+        "<h2>Suites by subjects</h2>\n"
         "<p>The worst error in ULP that was found, and how many checks held; of SciPy's tests, how "
-        "many pass. <b>wrong</b> stands for an infinite error: NaN or infinity for a number, or a "
-        "number for them.</p>\n"
-        + _table(["", *("availability" if s == "subject" else s for s in suites)], rows, "summary")
+        "many pass.</p>\n"
+        + _table(["", *heads], rows, "summary")
         + f'<p class="soft">{". ".join(meanings)}.</p>'
     )
 
 
 def _broken(name: str) -> str:
     """A name that may go on in a new line between its words."""
-    return re.sub(r"([_.:])", r"\1<wbr>", escape(name))
+    return re.sub(r"([_.:])(?=[a-zA-Z])", r"\1<wbr>", escape(name))
 
 
 def _cell(suite: str, results: Sequence[Result]) -> str:
@@ -188,6 +189,11 @@ def _cell(suite: str, results: Sequence[Result]) -> str:
     if total:
         text = f"{count[FAILED]:,} of {total:,} failed" if count[FAILED] else f"{total:,} held"
         lines.append(_marked(not count[FAILED], text))
+        # What a property or a test is that fails, the suite's name says.
+        kinds = reports.kinds(results).items()
+        lines += [f"<small>{n:,} {k}</small>" for k, n in kinds if k not in ("property", "test")]
+    if other := reports.other_types(results):
+        lines.append(f"<small>{escape(other)}</small>")
     if count[SKIPPED]:
         lines.append(f"<small>{count[SKIPPED]:,} not applicable</small>")
     return f"<td{' class=failed' if count[FAILED] else ''}>{' '.join(lines) or '-'}</td>"
@@ -201,8 +207,8 @@ def _worst(results: Sequence[Result]) -> float | None:
 
 
 def _table(head: Iterable[str], rows: Iterable[str], name: str = "") -> str:
-    """A table that scrolls by itself where it is wider than the page."""
-    cells = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
+    """A table that scrolls by itself where it is wider than the page; its head is HTML."""
+    cells = "".join(f'<th scope="col">{text}</th>' for text in head)
     return (
         f'<div class="scroll" tabindex="0"><table class="{name}"><thead><tr>{cells}</tr></thead>\n'
         f"<tbody>{''.join(rows)}</tbody></table></div>\n"
@@ -261,6 +267,13 @@ def _errors(report: Report) -> str:
 # --- findings --------------------------------------------------------------------------------
 
 
+def _kinds(report: Report) -> str:
+    """What the words for findings mean, those that occur."""
+    found = reports.kinds([r for subject in report.subjects for r in subject.results])
+    listed = "".join(f"<div><dt>{k}</dt><dd>{escape(KINDS[k])}</dd></div>" for k in found)
+    return f'<dl class="kinds">{listed}</dl>' if listed else ""
+
+
 def _findings(subject: SubjectReport, number: int) -> str:
     """What failed, by suite: the worst of each function, type and kind, and the others' names."""
     text = f'<h3 id="subject-{number}">{escape(verdict(subject))}</h3>\n'
@@ -290,7 +303,8 @@ def _finding(result: Result, others: Sequence[Result]) -> str:
     )
     details = {
         "call": finding.call,
-        "logits": " ".join(finding.values),
+        "logits": " ".join(finding.decimals),
+        "in hexadecimal": " ".join(finding.values),
         "got": finding.got,
         "expected": finding.expected,
         "to see it again": finding.python,

@@ -19,11 +19,9 @@ import traceback
 from collections.abc import Callable
 from typing import IO, Any
 
+from verification.names import TIME_LIMIT
 from verification.results import FAILED, Finding, Result
 
-# Seconds without a sign of life. The slowest check of fastsoftmax takes 6, and a first call
-# that compiles four variants 12.
-TIME_LIMIT = 120.0
 # After so many hangs and crashes a subject is given up: each costs the limit, or a new process.
 PATIENCE = 3
 
@@ -146,7 +144,7 @@ class Runner:
     def run(self, request: dict[str, Any], progress: Callable[[float], None]) -> list[Result]:
         """The results of one check; a hang or a crash is one of them."""
         if self._failures >= PATIENCE:
-            finding = Finding("crash", f"not run: given up after {PATIENCE} hangs and crashes")
+            finding = Finding("crashed", f"not run: given up after {PATIENCE} hangs and crashes")
             return [_failed(request, finding)]
         try:
             if self._worker is None:
@@ -154,9 +152,9 @@ class Runner:
             results: list[Result] = self._ask(request, progress)
             return results
         except TimeoutError as error:
-            finding = Finding("time limit", str(error))
+            finding = Finding("timed out", str(error))
         except EOFError as error:
-            finding = Finding("crash", str(error))
+            finding = Finding("crashed", str(error))
         self._failures += 1
         self.close()
         return [_failed(request, finding)]
@@ -207,7 +205,7 @@ def serve() -> None:
             at = traceback.extract_tb(error.__traceback__)[-1]
             words = f"{type(error).__name__}: {error} ({os.path.basename(at.filename)}:{at.lineno})"
             results = [
-                _failed(request, Finding("crash", f"the verification itself failed: {words}"))
+                _failed(request, Finding("crashed", f"the verification itself failed: {words}"))
             ]
         _transmit(answers, ("answer", results))
 

@@ -22,12 +22,15 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from verification import references
+from verification import names, references
+from verification.calls import CallFailed, call
 from verification.cases import dtype_of
-from verification.checks import CallFailed, Check, Task, call, repeat_line
+from verification.checks import Check, Task
 from verification.errors import FORMATS, Bound, ulp_errors
 from verification.exact import Array
+from verification.names import TIME_LIMIT
 from verification.results import FAILED, HELD, SKIPPED, Finding, Result
+from verification.shown import repeat_line
 from verification.subjects import Subject, load
 
 Random = np.random.Generator
@@ -50,7 +53,8 @@ class Context:
 
     subject: Subject
     function: str
-    dtype: str
+    dtype: str  # of the logits
+    returned: str  # of the results, in whose ULP they are measured
     random: Random
 
     def __call__(self, x: Array, axis: int = -1) -> Array:
@@ -59,8 +63,8 @@ class Context:
 
     @property
     def bound(self) -> Bound:
-        """The subject's bound B for this function and type."""
-        return self.subject.bound(self.function, self.dtype)
+        """The subject's bound B for this function and the type of its results."""
+        return self.subject.bound(self.function, self.returned)
 
     def times(self, factor: float, why: str) -> Bound:
         """A multiple of the bound, and why."""
@@ -85,8 +89,8 @@ class Property:
     measure: Callable[[Context], Measured]
 
 
-NORMALIZED = references.MAPPED
-ALL = references.FUNCTIONS
+NORMALIZED = names.MAPPED
+ALL = names.FUNCTIONS
 
 
 def ulps(x: Array, dtype: str) -> Array:
@@ -126,7 +130,7 @@ def sums_to_one(context: Context) -> Measured:
     for length in (1, 2, 5, 33, 1000, 20_000):
         for p in _wide(context(context.draw(5, length))):
             off = abs(math.fsum([*p, -1.0]))
-            unit = math.fsum(ulps(p, context.dtype))
+            unit = math.fsum(ulps(p, context.returned))
             worst, elements = max(worst, off / unit), elements + length
     return Measured(worst, context.times(1, "B ULP of each probability"), elements)
 
@@ -148,7 +152,7 @@ def monotone(context: Context) -> Measured:
     x = np.sort(context.draw(20, 500, spread=5.0), axis=-1)
     result = _wide(context(x))
     drop = np.maximum(0.0, result[:, :-1] - result[:, 1:])
-    worst = float((drop / ulps(result[:, :-1], context.dtype)).max())
+    worst = float((drop / ulps(result[:, :-1], context.returned)).max())
     return Measured(worst, context.times(2, "2 B, for two results"), result.size)
 
 
@@ -167,17 +171,17 @@ def shift_invariant(context: Context) -> Measured:
         worst = float(
             (
                 np.abs(first - second)
-                / ulps(np.maximum(np.abs(first), np.abs(second)), context.dtype)
+                / ulps(np.maximum(np.abs(first), np.abs(second)), context.returned)
             ).max()
         )
         # the first is rounded where it is smaller, and shifted without rounding in float64
         bound = (
             context.times(2, "2 B, for two results")
-            if bits < 53
+            if context.returned != "float64"
             else Bound(2 * context.bound.ulp + 0.5, "2 B, and half for the sum in float64")
         )
         return Measured(worst, bound, first.size)
-    worst = _apart(first, second, context.dtype)
+    worst = _apart(first, second, context.returned)
     return Measured(worst, context.times(2, "2 B, for two results"), first.size)
 
 
@@ -188,9 +192,9 @@ def permutation_equivariant(context: Context) -> Measured:
         x = context.draw(3, length)
         order = context.random.permutation(length)
         first, second = context(x), context(np.ascontiguousarray(x[:, order]))
-        if context.function not in references.REDUCED:
+        if context.function not in names.REDUCED:
             first = first[:, order]
-        worst, elements = max(worst, _apart(first, second, context.dtype)), elements + first.size
+        worst, elements = max(worst, _apart(first, second, context.returned)), elements + first.size
     return Measured(worst, context.times(2, "2 B, for two results"), elements)
 
 
@@ -200,14 +204,15 @@ def exp_of_log_softmax(context: Context) -> Measured:
         raise NotApplicable(f"{context.subject.name} has no log_softmax")
     x = context.draw(30, 100, spread=4.0)
     p = _wide(context(x))
-    log = _wide(call(context.subject, "log_softmax", x, -1))
-    allowed_log = context.subject.bound("log_softmax", context.dtype).ulp
+    answer = call(context.subject, "log_softmax", x, -1)
+    log, returned = _wide(answer), answer.dtype.name
+    allowed_log = context.subject.bound("log_softmax", returned).ulp
     worst = 0.0
     # exp of a float64 is right to 2**-52 of its value, less than an ULP in every type
     with np.errstate(under="ignore"):
         again = np.exp(log)
-    unit = ulps(p, context.dtype)
-    allowed = context.bound.ulp * unit + p * (allowed_log * ulps(log, context.dtype) + 2.0**-52)
+    unit = ulps(p, context.returned)
+    allowed = context.bound.ulp * unit + p * (allowed_log * ulps(log, returned) + 2.0**-52)
     worst = float((np.abs(again - p) / allowed).max())
     return Measured(
         worst * context.bound.ulp,
@@ -225,7 +230,7 @@ def between_maximum_and_log_n(context: Context) -> Measured:
         below, above = top - result, result - (top + math.log(length))
         off = np.maximum(0.0, np.maximum(below, above))
         found = references.truth(_wide(x))
-        unit = ulps(result, context.dtype) * references.cancellation("logsumexp", found)
+        unit = ulps(result, context.returned) * references.cancellation("logsumexp", found)
         worst, elements = max(worst, float((off / unit).max())), elements + result.size
     return Measured(worst, context.times(1, "B"), elements)
 
@@ -236,7 +241,7 @@ def between_zero_and_log_n(context: Context) -> Measured:
     for length, spread in ((1, 1.0), (2, 0.0), (7, 0.0), (1000, 0.0), (1000, 1e-3), (9, 300.0)):
         result = context(context.draw(30, length, spread=spread))
         equal = references.truth(np.zeros((1, length))).of("entropy")
-        off = ulp_errors(result, equal, context.dtype)
+        off = ulp_errors(result, equal, context.returned)
         if spread:
             off = np.where(_wide(result) > equal.mpf(0), off, 0.0)
         off = np.where(_wide(result) >= 0, off, np.inf)
@@ -252,9 +257,9 @@ def same_along_any_axis(context: Context) -> Measured:
     for axis in (0, 1):
         moved = np.ascontiguousarray(np.moveaxis(x, -1, axis))
         second = context(moved, axis)
-        if context.function not in references.REDUCED:
+        if context.function not in names.REDUCED:
             second = np.moveaxis(second, axis, -1)
-        worst = max(worst, _apart(first, second, context.dtype))
+        worst = max(worst, _apart(first, second, context.returned))
     return Measured(worst, context.times(2, "2 B, for two results"), first.size)
 
 
@@ -270,7 +275,7 @@ def same_in_any_layout(context: Context) -> Measured:
         np.repeat(x, 2, axis=1)[:, ::2],
         x[::-1, ::-1].copy()[::-1, ::-1],
     ):
-        worst = max(worst, _apart(first, context(other), context.dtype))
+        worst = max(worst, _apart(first, context(other), context.returned))
     return Measured(worst, context.times(2, "2 B, for two results"), first.size)
 
 
@@ -302,7 +307,11 @@ def same_bits_on_any_threads(context: Context) -> Measured:
     digests = [
         _digests_on(count, name, convention, target, context.dtype, functions) for count in counts
     ]
-    different = sum(d[context.function] != digests[0][context.function] for d in digests)
+    found = [digest[context.function] for digest in digests]
+    for count, digest in zip(counts, found, strict=True):
+        if "message" in digest:
+            raise CallFailed(Finding(digest["kind"], f"on {count} threads: {digest['message']}"))
+    different = sum(digest != found[0] for digest in found)
     what = f"thread counts of {counts} whose results differ from those of 1"
     return Measured(float(different), BITS, len(counts), what)
 
@@ -315,38 +324,52 @@ _THREAD_VARIABLES = (
 @functools.cache
 def _digests_on(
     threads: int, name: str, convention: str, target: str, dtype: str, functions: tuple[str, ...]
-) -> dict[str, str]:
-    """A hash of each function's results, in a process with so many threads."""
+) -> dict[str, dict[str, str]]:
+    """What `digests` gives in a process with so many threads."""
     program = (
         "import json, sys; sys.path[:0] = sys.argv[6:]; from verification import properties;"
         "print(json.dumps(properties.digests(*sys.argv[1:6])))"
     )
     arguments = [name, convention, target, dtype, ",".join(functions)]
-    run = subprocess.run(
-        [sys.executable, "-c", program, *arguments, *(p for p in sys.path if p)],
-        env=os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", program, *arguments, *(p for p in sys.path if p)],
+            env=os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        what = f"on {threads} threads: nothing came back within {TIME_LIMIT:g} s"
+        raise CallFailed(Finding("timed out", what)) from None
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1:] or [f"exit status {run.returncode}"]
-        raise CallFailed(Finding("crash", f"on {threads} threads: {last[0]}"))
+        raise CallFailed(Finding("crashed", f"on {threads} threads: {last[0]}"))
     return dict(json.loads(run.stdout.splitlines()[-1]))
 
 
-def digests(name: str, convention: str, target: str, dtype: str, functions: str) -> dict[str, str]:
-    """Hashes of results that are large enough for several threads; run in other processes."""
+def digests(
+    name: str, convention: str, target: str, dtype: str, functions: str
+) -> dict[str, dict[str, str]]:
+    """By function, a hash of results that are large enough for several threads, or a finding.
+
+    It is run in other processes.
+    """
     found = {}
     for function in set(functions.split(",")) & set(ALL):
         subject = load(name, convention, function, target)
         random = np.random.default_rng(5)
         hashed = hashlib.sha256()
-        for shape in ((400, 1000), (1, 300_000), (20_000, 7)):
-            x = (random.standard_normal(shape) * 3).astype(dtype_of(dtype))
-            hashed.update(np.ascontiguousarray(call(subject, function, x, -1)).tobytes())
-        found[function] = hashed.hexdigest()
+        try:
+            for shape in ((400, 1000), (1, 300_000), (20_000, 7)):
+                x = (random.standard_normal(shape) * 3).astype(dtype_of(dtype))
+                hashed.update(np.ascontiguousarray(call(subject, function, x, -1)).tobytes())
+        except CallFailed as failure:
+            kind, message = failure.finding.kind, failure.finding.message
+            found[function] = {"kind": kind, "message": message}
+        else:
+            found[function] = {"hash": hashed.hexdigest()}
     return found
 
 
@@ -358,7 +381,7 @@ def gradient(context: Context) -> Measured:
     if context.dtype not in ("float32", "float64"):
         raise NotApplicable("measured in float32 and float64")
     x = context.draw(1, n, spread=2.0)
-    shape = (1,) if context.function in references.REDUCED else (1, n)
+    shape = (1,) if context.function in names.REDUCED else (1, n)
     weights = context.random.standard_normal(shape).astype(x.dtype)
     got = subject.gradient(context.function, x, weights)
     values = [float(v) for v in x[0]]
@@ -408,7 +431,7 @@ PROPERTIES = (
     Property("same_bits_twice", "reproducible", ALL, same_bits_twice),
     Property("same_bits_in_any_batch", "reproducible", ALL, same_bits_alone_and_in_a_batch),
     Property("same_bits_on_any_threads", "reproducible", ALL, same_bits_on_any_threads),
-    Property("gradient", "derivatives", references.USUAL, gradient),
+    Property("gradient", "derivatives", names.USUAL, gradient),
 )
 # Processes are started for each: one type is enough.
 _ONCE = {"same_bits_on_any_threads": "float32"}
@@ -444,13 +467,16 @@ def check_property(
         "dtype": dtype,
     }
     try:
-        found = item.measure(Context(subject, function, dtype, random))
+        x = np.zeros((1, 2), dtype_of(dtype))
+        returned = call(subject, function, x, -1).dtype.name
+        found = item.measure(Context(subject, function, dtype, returned, random))
     except NotApplicable as why:
         return Result(**about, status=SKIPPED, note=str(why))
     except CallFailed as failure:
         return Result(**about, status=FAILED, finding=failure.finding)
     common: dict[str, Any] = {
         **about,
+        "returned": returned if returned != dtype else "",
         "ulp": found.worst,
         "bound": found.bound.ulp,
         "source": found.bound.source,

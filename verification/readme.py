@@ -10,6 +10,7 @@ import argparse
 import datetime
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from verification.runs import verify
 
 COMPARED = ("fastsoftmax", "scipy", "torch", "onnxruntime")
 CHECKED = ("fastsoftmax", "scipy")
-_COUNT = re.compile(r"([\d,]+) of ([\d,]+)(?:, ([\d,]+) wrong)?$")
+# "252 of 297; 1 infinite, 14 unexplained"
+_COUNT = re.compile(r"([\d,]+) of ([\d,]+)(?:; (.+))?$")
 
 
 def columns(table: str) -> dict[str, dict[str, str]]:
@@ -43,10 +45,10 @@ def same(ours: str, measured: str, exactly: bool) -> bool:
         return True
     if exactly:
         return False
-    counts = _COUNT.match(ours), _COUNT.match(measured)
-    if counts[0] and counts[1]:
-        a, b = ([int((n or "0").replace(",", "")) for n in c.groups()] for c in counts if c)
-        return a[1] == b[1] and all(abs(x - y) <= a[1] / 10 for x, y in zip(a, b, strict=True))
+    a, b = _counts(ours), _counts(measured)
+    if a and b:
+        total = a["of"]
+        return b["of"] == total and all(abs(a[k] - b[k]) <= total / 10 for k in {*a, *b})
     first, second = ours.split("; "), measured.split("; ")
     return len(first) == len(second) and all(map(_within_a_factor_of_2, first, second))
 
@@ -57,6 +59,17 @@ def _within_a_factor_of_2(first: str, second: str) -> bool:
     except ValueError:
         return first == second
     return max(a, b) <= 2 * min(a, b)
+
+
+def _counts(cell: str) -> Counter[str]:
+    """A count of checks by words: those that held, of how many, and what the others are."""
+    found = _COUNT.match(cell)
+    if not found:
+        return Counter()
+    held, total, others = found.groups()
+    words = [part.split(" ", 1) for part in (others or "").split(", ") if part]
+    numbers = {"held": held, "of": total} | {kind: number for number, kind in words}
+    return Counter({kind: int(number.replace(",", "")) for kind, number in numbers.items()})
 
 
 def stale(written: str, measured: str) -> list[str]:

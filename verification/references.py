@@ -26,12 +26,9 @@ import numpy as np
 
 from verification import doubledouble as dd
 from verification.exact import Array, Exact
+from verification.names import FUNCTIONS, MAPPED, REDUCED
 
 SMALL = 64  # logits; one costs mpmath 50 us, and a pair of float64 0.2
-MAPPED = ("softmax", "log_softmax")  # a result for each logit
-REDUCED = ("logsumexp", "entropy")  # one result a row
-FUNCTIONS = MAPPED + REDUCED
-USUAL = ("softmax", "log_softmax", "logsumexp")  # by these names in SciPy and most libraries
 _BLOCK = 1 << 14  # logits whose arrays stay in the second cache
 _FAR = -1400.0  # exp of less is 0 in every format, and beside every total
 

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from verification.references import FUNCTIONS
-from verification.results import FAILED, HELD, SKIPPED, Report, Result, SubjectReport, worst
+from verification.names import FUNCTIONS, MEASURED
+from verification.results import FAILED, HELD, KINDS, SKIPPED, Report, Result, SubjectReport, worst
 
-# Suites whose results are errors of single results; the others count.
-MEASURED = ("extremes", "edges", "random", "hard", "exhaustive")
-# An error that rounding explains, and a property that holds but for more than 2 ULP.
-_NOT_WRONG = ("rounding", "property")
+# What counts of checks leave unsaid: what rounding explains, and the suites of these names.
+_UNSAID = ("rounding", "property", "test")
+# What is wrong with a subject as a whole: that it is not there, or the type of its results.
+WHOLE = "subject"
 _SHOWN_FINDINGS = 12
 
 
 def ulps(value: float | None) -> str:
-    """An error in ULP for a table: 1.46, 1.1e+06, wrong where it is infinite."""
+    """An error in ULP for a table: 1.46, 1.1e+06, infinite."""
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
-        return "wrong"
+        return "infinite"
     return f"{value:.2f}" if value < 100 else f"{value:.2g}" if value >= 1e4 else f"{value:.0f}"
+
+
+def kinds(results: Sequence[Result]) -> dict[str, int]:
+    """How many failures there are of each kind, the gravest first."""
+    count = Counter(r.finding.kind for r in results if r.status == FAILED and r.finding)
+    return {kind: count[kind] for kind in KINDS if count[kind]}
+
+
+def said(count: Mapping[str, int]) -> str:
+    """Kinds and their numbers in words: "3 infinite, 14 unexplained"."""
+    return ", ".join(f"{n:,} {kind}" for kind, n in count.items())
 
 
 def of_suite(subject: SubjectReport, suite: str) -> list[Result]:
@@ -34,15 +46,25 @@ def of_suite(subject: SubjectReport, suite: str) -> list[Result]:
     return [r for r in subject.results if r.suite == suite]
 
 
+def _graver(count: Mapping[str, int]) -> dict[str, int]:
+    """The kinds that a count names."""
+    return {kind: n for kind, n in count.items() if kind not in _UNSAID}
+
+
+def other_types(results: Sequence[Result]) -> str:
+    """In whose ULP errors are, where it is not the type of the logits: "float32 in float64"."""
+    pairs = dict.fromkeys((r.dtype, r.returned) for r in results if r.returned)
+    return ", ".join(f"{dtype} in {returned}" for dtype, returned in pairs)
+
+
 def counted(results: Sequence[Result]) -> str:
-    """How many checks held: "312 of 312", with those that rounding does not explain."""
+    """How many checks held, and what the others are: "312 of 315; 3 unexplained"."""
     held = sum(r.status == HELD for r in results)
-    failures = [r for r in results if r.status == FAILED]
-    wrong = sum(r.finding is None or r.finding.kind not in _NOT_WRONG for r in failures)
-    total = held + len(failures)
-    if not total:
+    failed = sum(r.status == FAILED for r in results)
+    if not held + failed:
         return "-"
-    return f"{held:,} of {total:,}" + (f", {wrong:,} wrong" if wrong else "")
+    graver = said(_graver(kinds(results)))
+    return f"{held:,} of {held + failed:,}" + (f"; {graver}" if graver else "")
 
 
 def tests(results: Sequence[Result]) -> str:
@@ -80,51 +102,92 @@ def verdict(subject: SubjectReport) -> str:
         return f"{name}: nothing was checked"
     if subject.holds:
         return f"{name}: all {total:,} checks hold"
-    return f"{name}: {len(subject.failures):,} of {total:,} checks fail"
+    failures = subject.failures
+    found = kinds(failures)
+    if graver := _graver(found):
+        found = graver | {"other": len(failures) - sum(graver.values())}
+    why = said({kind: n for kind, n in found.items() if n})
+    return f"{name}: {len(failures):,} of {total:,} checks fail: {why}"
+
+
+def rows(report: Report) -> list[str]:
+    """The suites that a report has results of; what is wrong with whole subjects comes first."""
+    whole = any(r.suite == WHOLE for subject in report.subjects for r in subject.failures)
+    return [*([WHOLE] if whole else []), *report.suites]
+
+
+# --- the terminal ----------------------------------------------------------------------------
 
 
 def to_terminal(report: Report, console: Console) -> None:
-    """The table, the verdicts, and each kind of failure with its shortest reproduction."""
+    """The verdicts, the table, and each kind of failure with its shortest reproduction."""
+    for subject in report.subjects:
+        style = "green" if subject.holds else "red"
+        console.print(f"[{style}]{escape(verdict(subject))}[/{style}]")
     machine = ", ".join(f"{key} {value}" for key, value in report.machine.items())
     console.print(f"[dim]{escape(machine)}, seed {report.seed}[/dim]")
-    table = Table("subject", *report.suites, caption="the worst error in ULP; checks that hold")
-    for subject in report.subjects:
-        table.add_row(
-            escape(f"{subject.name} {subject.version}".strip()),
-            *(_terminal_cell(suite, of_suite(subject, suite)) for suite in report.suites),
-        )
-    console.print(table)
+    for table in _tables(report, console.width):
+        console.print(table)
+    console.print("[dim]the worst error in ULP; how many checks hold; what the others are[/dim]")
+    found = kinds([r for subject in report.subjects for r in subject.results])
+    for kind in found:
+        console.print(f"[dim]{kind}: {escape(KINDS[kind])}[/dim]")
     for subject in report.subjects:
         _print_skipped(subject, console)
     for subject in report.subjects:
         _print_findings(subject, console)
-    _print_scipy(report, console)
-    for subject in report.subjects:
-        style = "green" if subject.holds else "red"
-        console.print(f"[{style}]{escape(verdict(subject))}[/{style}]")
+    # Beside another library that holds, how SciPy does is not asked.
+    if not report.holds or any(subject.name == "fastsoftmax" for subject in report.subjects):
+        _print_scipy(report, console)
 
 
-def _terminal_cell(suite: str, results: Sequence[Result]) -> str:
+def _tables(report: Report, width: int) -> Iterator[Table]:
+    """Suites by subjects: as many side by side as there is room for, and the others below."""
+    names = rows(report)
+    first = max(map(len, [*names, ""])) + 4  # with its lines
+    waiting = [
+        (subject, [_lines(name, of_suite(subject, name)) for name in names])
+        for subject in report.subjects
+    ]
+    while waiting and names:
+        table = Table(Column("", no_wrap=True))
+        room = width - first
+        shown: list[list[str]] = []
+        for subject, cells in waiting:
+            least = max(
+                min(20, len(subject.name)), *(len(line) for lines in cells for line in lines)
+            )
+            if shown and room < least + 3:
+                break
+            room -= least + 3
+            head = escape(f"{subject.name}\n{subject.version}".strip())
+            table.add_column(head, overflow="fold", min_width=least)
+            failed = {r.suite for r in subject.failures}
+            texts = zip(names, (escape("\n".join(lines)) for lines in cells), strict=True)
+            shown.append([f"[red]{text}[/red]" if s in failed else text for s, text in texts])
+        for name, *row in zip(names, *shown, strict=True):
+            table.add_row(name, *row)
+        yield table
+        waiting = waiting[len(shown) :]
+
+
+def _lines(suite: str, results: Sequence[Result]) -> list[str]:
+    """One subject in one suite, by lines."""
     if suite == "scipy":
-        text = tests(results)
-    elif suite in MEASURED:
-        text = f"{ulps(worst(results))}\n{counted(results)}" if results else "-"
-    else:
-        text = counted(results)
-    failed = any(r.status == FAILED for r in results)
-    return f"[red]{escape(text)}[/red]" if failed else escape(text)
+        return [tests(results)]
+    count, _, graver = counted(results).partition("; ")
+    lines = [count, *graver.split(", ")] if graver else [count]
+    if suite in MEASURED and results:
+        lines = [ulps(worst(results)), *lines]
+    return [*lines, *filter(None, other_types(results).split(", "))]
 
 
 def _print_skipped(subject: SubjectReport, console: Console) -> None:
-    reasons: dict[str, int] = {}
-    for result in subject.results:
-        if result.status == SKIPPED:
-            reasons[result.note] = reasons.get(result.note, 0) + 1
+    reasons = Counter(r.note for r in subject.results if r.status == SKIPPED)
     if reasons:
-        said = "; ".join(f"{count} {reason}" for reason, count in reasons.items())
-        console.print(
-            f"[dim]{escape(subject.name)}: not applicable: {escape(said)}[/dim]", soft_wrap=True
-        )
+        start = f"{subject.name} "
+        listed = "; ".join(f"{why.removeprefix(start)} ({n})" for why, n in reasons.items())
+        console.print(f"[dim]{escape(subject.name)}: not applicable: {escape(listed)}[/dim]")
 
 
 def _print_findings(subject: SubjectReport, console: Console) -> None:
@@ -132,24 +195,29 @@ def _print_findings(subject: SubjectReport, console: Console) -> None:
     for result, others in groups[:_SHOWN_FINDINGS]:
         finding = result.finding
         assert finding is not None  # a failure has one
-        where = " ".join(part for part in (result.function, result.dtype) if part)
+        place = f"{result.suite}: {result.case}" if result.suite != WHOLE else ""
+        where = " ".join(part for part in (place, result.function, result.dtype) if part)
         more = f" (and {len(others):,} more like it)" if others else ""
         console.print(
-            f"\n[bold]{escape(subject.name)}[/bold] {result.suite}: {escape(result.case)} "
-            f"{where}: [red]{finding.kind}[/red]: {escape(finding.message)}{more}",
-            soft_wrap=True,
+            f"\n[bold]{escape(subject.name)}[/bold] {escape(where)}: "
+            f"[red]{finding.kind}[/red]: {escape(finding.message)}{more}"
         )
         lines = {
-            "values": " ".join(finding.values),
+            "logits": " ".join(finding.decimals),
+            "in hex": " ".join(finding.values),
             "call": finding.call,
             "got": finding.got,
             "expected": finding.expected,
             "bound": f"{result.bound:g} ULP, from {result.source}" if result.bound else "",
-            "repeat": finding.python,
         }
+        grid = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
         for key, text in lines.items():
             if text:
-                console.print(f"  {key:9}{escape(text)}", soft_wrap=True)
+                grid.add_row(f"{key:8}", escape(text))
+        if grid.rows:
+            console.print(grid)
+        if finding.python:  # in one line, to be copied
+            console.print(f"  repeat    {escape(finding.python)}", soft_wrap=True)
     if len(groups) > _SHOWN_FINDINGS:
         console.print(
             f"\nand {len(groups) - _SHOWN_FINDINGS} more kinds of failure of "
@@ -185,12 +253,10 @@ def _print_scipy(report: Report, console: Console) -> None:
     found = scipy_disagreements(report)
     if not found:
         return
-    table = Table(
-        *("SciPy on the same inputs", "inputs", "off by more than 2 ULP"),
-        *("worst ULP, same type", "worst ULP, in float64"),
-    )
+    console.print("\nSciPy on the same inputs: its worst ULP in the same type, and in float64")
+    table = Table("function", "type", "inputs", "off by > 2 ULP", "same type", "in float64")
     for (function, dtype), (count, off, same, wide) in found.items():
-        table.add_row(f"{function} {dtype}", f"{count:,}", f"{off:,}", ulps(same), ulps(wide))
+        table.add_row(function, dtype, f"{count:,}", f"{off:,}", ulps(same), ulps(wide))
     console.print(table)
 
 
@@ -228,7 +294,7 @@ def _rows(report: Report) -> Iterator[tuple[str, list[str]]]:
             ]
             if any(cell != "-" for cell in cells):
                 yield f"{function} {dtype}: worst ULP of `random`", cells
-    for suite in report.suites:
+    for suite in rows(report):
         count = tests if suite == "scipy" else counted
         label = "SciPy's tests that pass" if suite == "scipy" else f"`{suite}`: checks that hold"
         yield label, [count(of_suite(subject, suite)) for subject in report.subjects]

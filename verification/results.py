@@ -12,19 +12,31 @@ from typing import Any
 HELD, FAILED, SKIPPED = "held", "failed", "not applicable"
 
 
+# Every kind of finding, in the words of every report: the gravest first.
+KINDS = {
+    "missing": "the subject, a function or a type that was asked for is not there",
+    "crashed": "the process ended",
+    "timed out": "nothing came back within the time limit",
+    "broken": "the call raised, returned another type or shape, wrote into its argument, or "
+    "left out= without the result",
+    "infinite": "NaN or infinity where a number should be, or a number for them",
+    "unexplained": "an error beyond the bound that rounding does not explain",
+    "flushed": "0 for a subnormal result: the smallest numbers of the type are not used",
+    "rounding": "an error beyond the bound that rounding explains in the ordinary formula, "
+    "exp(x - max) / sum",
+    "property": "what must hold of any softmax, and does not",
+    "test": "tests of SciPy that fail",
+}
+
+
 @dataclass(frozen=True)
 class Finding:
-    """A check that failed: what happened, and how to see it again.
-
-    kind: "rounding" for an error beyond the bound that rounding explains in the ordinary formula,
-    "wrong" for one that it does not, "property" and "test" for those of the suites of that name;
-    or what is wrong with the call: "raises", "shape", "type", "changed input", "out", "time
-    limit", "crash", "import", "lacks function".
-    """
+    """A check that failed: what happened, and how to see it again. kind: one of `KINDS`."""
 
     kind: str
     message: str  # one line
     values: tuple[str, ...] = ()  # the logits, in hexadecimal
+    decimals: tuple[str, ...] = ()  # the same in decimal
     call: str = ""
     got: str = ""
     expected: str = ""
@@ -38,8 +50,9 @@ class Result:
     suite: str
     case: str
     function: str
-    dtype: str
+    dtype: str  # of the logits
     status: str
+    returned: str = ""  # the type of the results, and of their ULP, where it is another
     ulp: float | None = None  # the worst error, over the allowance for cancellation
     bound: float | None = None
     source: str = ""  # where the bound comes from
@@ -90,30 +103,33 @@ class Report:
         return all(subject.holds for subject in self.subjects)
 
 
-SCHEMA = """The JSON report, schema 1.
+_SCHEMA = 2
+SCHEMA = """The JSON report, schema 2.
 
-schema: 1. date: ISO 8601. machine: cpu, vector_bits, threads, platform, python and the versions
+schema: 2. date: ISO 8601. machine: cpu, vector_bits, threads, platform, python and the versions
 of numpy, numba, scipy and mpmath; for the target cuda, gpu and numba-cuda. seed, suites, target:
 as asked for. holds: whether every check of every subject held. subjects: a list of
   name, version, functions, dtypes, holds,
   results: a list of
     suite, case, function, dtype;
     status: "held", "failed" or "not applicable" (note says why);
+    returned: the type of the results where it is not dtype; errors are in ULP of that type;
     ulp: the worst error in ULP, bound: what it may be, source: where the bound comes from;
     evidence: whether ulp is a lower bound on the largest error (sampled) or an upper one
       (exhaustive); elements: how many results were compared;
     place: the spread, offset or length of the case, for figures;
     histogram: counts of elements by error in ULP, each key the upper edge of its bin;
     scipy: SciPy's worst error in ULP on the same input, in the same type and in float64;
-    finding, where the check failed: kind (see Finding), message, values (hexadecimal), call, got,
-      expected, and python, a line that repeats it.
+    finding, where the check failed: kind (see KINDS), message, values (hexadecimal) and decimals
+      (the logits), call, got, expected, and python, a line that repeats it.
+Schema 1 had other words for kinds, and neither returned nor decimals.
 Numbers that are not finite are the strings "inf" and "nan". Empty fields are left out."""
 
 
 def to_json(report: Report) -> str:
     """The report as JSON text (see ``SCHEMA``); the same but for its date from run to run."""
     document = {
-        "schema": 1,
+        "schema": _SCHEMA,
         "date": report.date,
         "machine": report.machine,
         "seed": report.seed,
@@ -161,13 +177,16 @@ def from_json(text: str) -> Report:
         Where the text is not such a report.
     """
     document = json.loads(text)
-    if not isinstance(document, dict) or document.get("schema") != 1:
-        raise ValueError("not a report of schema 1")
+    if not isinstance(document, dict) or document.get("schema") != _SCHEMA:
+        given = document.get("schema") if isinstance(document, dict) else None
+        has = f"it has schema {given}" if given else "it names no schema"
+        raise ValueError(f"not a report of schema {_SCHEMA}: {has}")
 
     def result(entry: dict[str, Any]) -> Result:
         finding = entry.pop("finding", None)
         if finding:
-            finding = Finding(**finding | {"values": tuple(finding.get("values", ()))})
+            listed = {name: tuple(finding.get(name, ())) for name in ("values", "decimals")}
+            finding = Finding(**finding | listed)
         for name in ("ulp", "bound"):
             if name in entry:
                 entry[name] = float(entry[name])

@@ -16,17 +16,18 @@ from typing import Any
 
 from verification import suites
 from verification.checks import CASE_SUITES
-from verification.isolation import TIME_LIMIT, Runner
-from verification.references import FUNCTIONS
+from verification.isolation import Runner
+from verification.names import DEFAULT, FUNCTIONS, TIME_LIMIT
 from verification.results import FAILED, SKIPPED, Finding, Report, Result, SubjectReport
 
 Progress = Callable[[str, float], None]
+_CHECKING = 0.9  # of a subject's time; the rest is for shortening what failed
 
 
 def verify(
     subjects: Sequence[str] = ("fastsoftmax",),
     *,
-    suite: Sequence[str] = suites.DEFAULT,
+    suite: Sequence[str] = DEFAULT,
     function: Sequence[str] = (),
     dtype: Sequence[str] = (),
     convention: str = "",
@@ -43,14 +44,14 @@ def verify(
     subjects : sequence of str
         Names of built-in subjects (see ``verification.subjects.known``) or ``module:callable``.
     suite : sequence of str
-        Names of ``verification.suites.SUITES``; all but ``exhaustive`` by default.
+        Names of ``verification.names.SUITES``; all but ``exhaustive`` by default.
     function : sequence of str, optional
         Of softmax, log_softmax, logsumexp and entropy (and exp, for ``exhaustive``); all that a
         subject has by default. A ``module:callable`` is the first of them, softmax by default.
     dtype : sequence of str, optional
         Of float16, bfloat16, float32 and float64; all that a subject takes by default.
     convention : str, optional
-        How a ``module:callable`` is told its axis: one of ``verification.subjects.CONVENTIONS``;
+        How a ``module:callable`` is told its axis: one of ``verification.names.CONVENTIONS``;
         from its signature by default.
     target : str
         Where subjects compute: cpu or cuda.
@@ -79,7 +80,8 @@ def verify(
         subjects=tuple(
             _verify_one(
                 *(name, number == 0, suite, function, dtype, convention, target, seed),
-                *(time_limit, workers or min(2, os.cpu_count() or 1), progress),
+                *(time_limit, workers or min(2, os.cpu_count() or 1)),
+                _part(progress, number / len(subjects), 1 / len(subjects)),
             )
             for number, name in enumerate(subjects)
         ),
@@ -90,6 +92,11 @@ def verify(
         date=datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
     )
     return report
+
+
+def _part(progress: Progress, start: float, size: float) -> Progress:
+    """The progress of a part of something."""
+    return lambda description, share: progress(description, start + size * share)
 
 
 def _verify_one(
@@ -135,15 +142,18 @@ def _verify_one(
             for s in suite
             for check in suites.checks_of(s, asked)
         ]
-        results = _run_all(name, runners, requests, progress)
-        results = _shorten_the_worst(name, runners, requests, results, progress)
+        results = _run_all(name, runners, requests, _part(progress, 0.0, _CHECKING))
+        shortening = _part(progress, _CHECKING, 1 - _CHECKING)
+        results = _shorten_the_worst(name, runners, requests, results, shortening)
+        progress(f"{name}: done", 1.0)
         lacking = [] if functions else _lacking(name, has, suite)
+        flat = [result for found in results for result in found]
         return SubjectReport(
             name=name,
             version=described["version"],
             functions=tuple(f for f in used if f in FUNCTIONS),
             dtypes=asked,
-            results=(*wrong, *lacking, *(r for found in results for r in found)),
+            results=(*wrong, *types_returned(flat), *lacking, *flat),
         )
 
 
@@ -155,20 +165,19 @@ def _cannot_run(
 ) -> list[Result]:
     """Findings about what was asked of a subject and it does not have."""
 
-    def failed(kind: str, message: str, function: str = "", dtype: str = "") -> Result:
-        finding = Finding(kind, message)
-        return Result("subject", kind, function, dtype, FAILED, finding=finding)
+    def failed(message: str, function: str = "", dtype: str = "") -> Result:
+        finding = Finding("missing", message)
+        return Result("subject", "there", function, dtype, FAILED, finding=finding)
 
     if "missing" in described:
-        kind = "lacks function" if "has no function" in described["missing"] else "import"
-        return [failed(kind, described["missing"])]
+        return [failed(described["missing"])]
     found = [
-        failed("lacks function", f"{name} has no {function}", function=function)
+        failed(f"{name} has no {function}", function=function)
         for function in functions
         if function not in described["functions"]
     ]
     found += [
-        failed("type", f"{name} takes no {dtype}", dtype=dtype)
+        failed(f"{name} takes no {dtype}", dtype=dtype)
         for dtype in dtypes
         if dtype not in described["dtypes"]
     ]
@@ -182,6 +191,22 @@ def _lacking(name: str, has: Sequence[str], suite: Sequence[str]) -> list[Result
         for f in FUNCTIONS
         if f not in has and set(suite) - {"exhaustive"}
     ]
+
+
+def types_returned(results: Sequence[Result]) -> list[Result]:
+    """For each function, one finding about results of another type than the logits'."""
+    found = []
+    for function in dict.fromkeys(r.function for r in results if r.returned):
+        asked = [r for r in results if r.function == function and r.status != SKIPPED]
+        other = [r for r in results if r.function == function and r.returned]
+        pairs = dict.fromkeys(f"{r.returned} for {r.dtype}" for r in other)
+        finding = Finding(
+            kind="broken",
+            message=f"returns {', '.join(pairs)} in {len(other):,} of {len(asked):,} checks; "
+            "errors are measured in the type that is returned",
+        )
+        found.append(Result("subject", "type", function, "", FAILED, finding=finding))
+    return found
 
 
 def _run_all(
@@ -330,7 +355,8 @@ def repeat(
     (result,) = found
     print(f"{subject} {suite} {case} {function} {dtype}: {result.status}")
     details = dataclasses.asdict(result.finding) if result.finding else {}
-    for key, value in {"ulp": result.ulp, "bound": result.bound, **details}.items():
+    about = {"returned": result.returned, "ulp": result.ulp, "bound": result.bound}
+    for key, value in (about | details).items():
         if value not in (None, "", ()):
             print(f"  {key:9}{value}")
     return result
@@ -359,16 +385,15 @@ def measure(
     import numpy as np
 
     from verification.cases import dtype_of
-    from verification.checks import row_error
+    from verification.errors import rounded
+    from verification.judged import row_error
     from verification.subjects import load
 
     row = np.array([float.fromhex(v) for v in values]).astype(dtype_of(dtype))
     loaded = load(subject, convention, function, target)
-    error, _, result, exact = row_error(loaded, function, row)
-    from verification.errors import rounded
-
+    found = row_error(loaded, function, row)
     with np.printoptions(precision=20):
-        print(f"got      {result}")
-        print(f"expected {rounded(exact, dtype)}")
-    print(f"off by {error:.6g} ULP")
-    return error
+        print(f"got      {found.result}")
+        print(f"expected {rounded(found.exact, found.result.dtype.name)}")
+    print(f"off by {found.ulp:.6g} ULP")
+    return found.ulp

@@ -3,8 +3,9 @@
 pytest collects the file that SciPy ships, in a process of its own, with this module as a plugin:
 once a test module is imported, the subject's functions take the places of SciPy's in it. Every
 call is counted, and a test counts where it called the subject. A test that asks for what is not
-in a subject's signature (``b=``, say) is not applicable; so are complex numbers for a logsumexp
-that does not have SciPy's whole signature.
+in a subject's signature (``b=``, say) is not applicable; so is one that asks for several axes
+where a subject takes one, and complex numbers for a logsumexp that does not have SciPy's whole
+signature. An axis that a test leaves out is SciPy's, None, whatever the subject's own default is.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ import subprocess
 import sys
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from verification.checks import Check, Task, repeat_line
-from verification.references import USUAL
+from verification.calls import refused_axis
+from verification.checks import Check, Task
+from verification.names import USUAL
 from verification.results import FAILED, HELD, SKIPPED, Finding, Result
-from verification.subjects import Subject
+from verification.shown import repeat_line
+from verification.subjects import Subject, load
 
 _REQUEST = "VERIFICATION_SCIPY_SUITE"
 _LIMIT = 240
@@ -130,24 +133,39 @@ class _Plugin:
         self.found: dict[str, dict[str, list[str]]] = {
             f: {"passed": [], "failed": [], "not applicable": []} for f in request["subjects"]
         }
-        self.functions = {f: self._counted(f, call) for f, call in _plain(request).items()}
+        self.functions = {
+            f: self._counted(f, load(*again)) for f, again in request["subjects"].items()
+        }
 
-    def _counted(self, name: str, call: Any) -> Any:
+    def _counted(self, name: str, subject: Subject) -> Any:
         import pytest
 
+        call = subject.plain(name)
         try:
-            parameters = set(inspect.signature(call).parameters)
+            parameters: Mapping[str, Any] = inspect.signature(call).parameters
         except (TypeError, ValueError):
-            parameters = set(_SIGNATURE)
-        whole = parameters >= _SIGNATURE or name != "logsumexp"
+            parameters = dict.fromkeys(_SIGNATURE)
+        whole = set(parameters) >= _SIGNATURE or name != "logsumexp"
+        # SciPy's default, which only a subject of its own signature has to have.
+        default = getattr(parameters.get("axis"), "default", None)
 
         @functools.wraps(call)
         def counted(x: Any, *args: Any, **kwargs: Any) -> Any:
-            lacking = set(kwargs) - parameters
+            lacking = set(kwargs) - set(parameters)
+            axis = args[0] if args else kwargs.get("axis")
+            why = refused_axis(subject, name, axis)
+            if why and np.ndim(x) == 1:
+                axis, why = -1, ""  # all axes are this one
             if lacking or (not whole and np.iscomplexobj(x)):
+                why = f"{name} has no {', '.join(sorted(lacking)) or 'complex numbers'}"
+            if why:
                 self.found[name]["not applicable"].append("")
-                pytest.skip(f"{name} has no {', '.join(sorted(lacking)) or 'complex numbers'}")
+                pytest.skip(why)
             self.called.add(name)
+            if args:
+                args = (axis, *args[1:])
+            elif axis is not default:
+                kwargs["axis"] = axis
             return call(x, *args, **kwargs)
 
         return counted
@@ -168,13 +186,6 @@ class _Plugin:
 
     def pytest_sessionfinish(self) -> None:
         self.answer.write_text(json.dumps(self.found))
-
-
-def _plain(request: dict[str, Any]) -> dict[str, Any]:
-    """The subject's functions as SciPy's tests call them: with their own signatures."""
-    from verification.subjects import load
-
-    return {f: load(*again).plain(f) for f, again in request["subjects"].items()}
 
 
 def pytest_configure(config: Any) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from verification import references
-from verification.checks import call, errors_of
+from verification.calls import call
+from verification.judged import errors_of
 from verification.report import ulps
 from verification.subjects import load
 

@@ -22,25 +22,18 @@ import numpy as np
 from verification import implementations
 from verification.errors import FORMATS, PROMISE, Bound
 from verification.exact import Array
-from verification.references import REDUCED, USUAL
+from verification.names import OPTIONS, REDUCED, TARGETS, USUAL
 
 Axis = int | tuple[int, ...] | None
 Function = Callable[..., Any]
 Gradient = Callable[[str, Array, Array], Array]
-
-OPTIONS = ("out", "where", "temperature")
-TARGETS = ("cpu", "cuda")
-# How a callable is told which axis the classes are on. ``axis`` and ``dim`` are keywords;
-# ``last``, ``first`` and ``rows`` move the axis there, ``rows`` in a matrix; ``whole`` passes the
-# array as it is.
-CONVENTIONS = ("axis", "dim", "last", "first", "rows", "whole")
 
 
 class Missing(Exception):
     """A subject that is not there: the message says what is missing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """An implementation and how it is called."""
 
@@ -51,7 +44,6 @@ class Subject:
     dtypes: tuple[str, ...] = ("float32", "float64")
     # Whether it is given the caller's array as it is: strides, byte order, integers and all.
     takes_arrays: bool = True
-    any_axis: bool = True  # tuples of axes, and None for all of them
     convention: str = ""  # of a ``module:callable``
     # The functions with their own signatures, where those are SciPy's or more.
     originals: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
@@ -209,7 +201,6 @@ def _from_callable(name: str, convention: str, function: str) -> Subject:
             function: parameters
             & set(OPTIONS if convention in ("axis", "dim") else ("temperature",))
         },
-        any_axis=convention not in ("axis", "dim", "whole"),
         convention=convention,
         originals={function: call} if convention == "axis" else {},
     )
@@ -359,7 +350,6 @@ def _torch(target: str) -> Subject:
         | {"exp": lambda x, axis=None: array(torch.exp(tensor(x)), x)},
         dtypes=tuple(FORMATS),
         takes_arrays=False,
-        any_axis=False,
         gradient=gradient,
         target=target,
     )

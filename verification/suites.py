@@ -9,20 +9,29 @@ from typing import Any
 
 from verification import exhaustive, properties, scipy_suite, search
 from verification.checks import CASE_SUITES, Check, Task, case_checks
-from verification.errors import FORMATS
+from verification.names import DTYPES
 from verification.results import Result
 from verification.subjects import Subject
 
-SUITES = {
-    "extremes": "overflow, underflow, offsets, spreads, results next to 0 and 1, integers",
-    "edges": "ties, infinities, NaN, every length, axis and layout, out=, where=, temperature=",
-    "random": "seeded draws, and sweeps of spread, offset and length",
-    "properties": "what must hold of any softmax, reproducible bits among it",
-    "hard": "inputs that broke libraries before, and a search for new ones",
-    "scipy": "SciPy's own tests",
-    "exhaustive": "every float32 input of the two-class softmax and of exp (by name only)",
+# About how long one check of fastsoftmax takes, all functions together, where two cores share the
+# checks: for an estimate, from runs of each suite alone. Most of it is the truth; other libraries
+# take up to three times as long.
+_SECONDS = {
+    "extremes": 0.03,
+    "edges": 0.02,
+    "random": 0.02,
+    "properties": 0.04,
+    "hard": 0.1,
+    "scipy": 4.0,
+    "exhaustive": 60.0,
 }
-DEFAULT = tuple(name for name in SUITES if name != "exhaustive")
+_STARTING = 2.0  # of a subject's processes
+
+
+def seconds(suite: Sequence[str], dtypes: Sequence[str]) -> float:
+    """About how long the suites take for one subject in these dtypes."""
+    count = {name: sum(1 for _ in checks_of(name, dtypes)) for name in suite}
+    return _STARTING + sum(_SECONDS[name] * n for name, n in count.items())
 
 
 def checks_of(suite: str, dtypes: Sequence[str]) -> Iterator[Check]:
@@ -41,7 +50,7 @@ def checks_of(suite: str, dtypes: Sequence[str]) -> Iterator[Check]:
 
 @functools.cache
 def _by_name(suite: str) -> dict[tuple[str, str], Check]:
-    return {(check.name, check.dtype): check for check in checks_of(suite, tuple(FORMATS))}
+    return {(check.name, check.dtype): check for check in checks_of(suite, DTYPES)}
 
 
 def run(

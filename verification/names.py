@@ -1,0 +1,43 @@
+"""The names that a run is asked for by. They need no other package: --help works without."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+MAPPED = ("softmax", "log_softmax")  # a result for each logit
+REDUCED = ("logsumexp", "entropy")  # one result a row
+FUNCTIONS = MAPPED + REDUCED
+USUAL = ("softmax", "log_softmax", "logsumexp")  # by these names in SciPy and most libraries
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+OPTIONS = ("out", "where", "temperature")
+TARGETS = ("cpu", "cuda")
+# How a callable is told which axis the classes are on. ``axis`` and ``dim`` are keywords;
+# ``last``, ``first`` and ``rows`` move the axis there, ``rows`` in a matrix; ``whole`` passes the
+# array as it is.
+CONVENTIONS = ("axis", "dim", "last", "first", "rows", "whole")
+
+SUITES = {
+    "extremes": "overflow, underflow, offsets, spreads, results next to 0 and 1, integers",
+    "edges": "ties, infinities, NaN, every length, axis and layout, out=, where=, temperature=",
+    "random": "seeded draws, and sweeps of spread, offset and length",
+    "properties": "what must hold of any softmax, reproducible bits among it",
+    "hard": "inputs that broke libraries before, and a search for new ones",
+    "scipy": "SciPy's own tests",
+    "exhaustive": "every float32 input of the two-class softmax and of exp (by name only)",
+}
+DEFAULT = tuple(name for name in SUITES if name != "exhaustive")
+# Suites whose results are errors of single results; the others count.
+MEASURED = ("extremes", "edges", "random", "hard", "exhaustive")
+
+# Seconds without a sign of life. The slowest check of fastsoftmax takes 6, and a first call
+# that compiles four variants 12.
+TIME_LIMIT = 120.0
+
+
+def unknown(what: str, word: str, there: Sequence[str]) -> str:
+    """That a word is not known, which are, and which may have been meant."""
+    near = difflib.get_close_matches(word, there, n=1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"unknown {what} {word!r}{meant}; there is: {', '.join(there)}"
