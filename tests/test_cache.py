@@ -64,7 +64,7 @@ print({"fastsoftmax.device", "fastsoftmax.plain", "fastsoftmax.cuda.plan"} & set
 
 
 @pytest.mark.alone
-def test_importing_takes_hardly_longer_than_numba():
+def test_importing_takes_hardly_longer_than_numba(tmp_path):
     program = """
 import time
 start = time.perf_counter()
@@ -73,8 +73,10 @@ between = time.perf_counter()
 from fastsoftmax import softmax
 print((time.perf_counter() - between) / (between - start))
 """
-    ratios = sorted(float(run(program).stdout) for _ in range(5))
-    assert ratios[0] < 0.3  # 0.12 here
+    # As after any first import: the modules' bytecode is there, which some environments never keep.
+    kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    ratios = [float(run(program, **kept).stdout) for _ in range(6)]
+    assert min(ratios[1:]) < 0.25  # 0.15 here
 
 
 def test_code_is_kept_and_found_again(tmp_path):
