@@ -25,10 +25,12 @@ def test_every_kernel_has_the_bits_of_the_cpu():
     assert " passed" in said
 
 
+@pytest.mark.thorough
 def test_cases_of_the_verification_have_the_bits_of_the_cpu():
     assert "results are the CPU's to the bit" in simulated(str(HERE / "simulated_cases.py"), "1")
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_cases_of_the_verification_in_every_type():
     simulated(str(HERE / "simulated_cases.py"), "4", "large")

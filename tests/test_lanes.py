@@ -318,6 +318,7 @@ def of_another_cpu(file, cpu, features):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86-64")
+@pytest.mark.thorough
 @pytest.mark.parametrize(("cpu", "features"), OTHERS)
 def test_all_of_this_holds_for_another_cpu(cpu, features):
     of_another_cpu(__file__, cpu, features)

@@ -319,6 +319,7 @@ def test_rows_become_columns_and_rows_again(name, width, size):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86-64")
+@pytest.mark.thorough
 @pytest.mark.parametrize(("cpu", "features"), OTHERS)
 def test_all_of_this_holds_for_another_cpu(cpu, features):
     of_another_cpu(__file__, cpu, features)

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 from test_threads import SETUP, layers, run
+from thorough import beyond_first
 
 from fastsoftmax.cpu import threads
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.parametrize("layer", layers())
+@pytest.mark.parametrize("layer", beyond_first(layers()))
 def test_a_server_that_forks_its_workers_when_it_is_warm(layer):
     program = """
 import numba

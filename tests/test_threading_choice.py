@@ -9,6 +9,7 @@ import sys
 import pytest
 from test_cache import entries
 from test_threads import AT_EACH_INSTRUCTION, MODES, layers, run
+from thorough import beyond_first
 
 import fastsoftmax
 
@@ -30,7 +31,7 @@ def run_on(layer, program, **options):
     return run(program, NUMBA_THREADING_LAYER=layer, **options)
 
 
-@pytest.mark.parametrize("layer", layers())
+@pytest.mark.parametrize("layer", beyond_first(layers()))
 def test_the_same_bits_without_threads_of_our_own(layer):
     program = """
 from fastsoftmax.cpu import threads
@@ -98,7 +99,7 @@ def test_the_environment_chooses():
     assert re.search(r"threads     \d+, Numba's \(workqueue\)\n", result.stdout)
 
 
-@pytest.mark.parametrize("layer", layers())
+@pytest.mark.parametrize("layer", beyond_first(layers()))
 def test_two_threads_that_call_at_once(layer):
     """An error on workqueue, which would abort the process; right elsewhere."""
     program = f"""
@@ -125,7 +126,7 @@ print(*errors[:1])
     assert ("another call is under way" in said) == (layer == "workqueue")
 
 
-@pytest.mark.parametrize("layer", layers())
+@pytest.mark.parametrize("layer", beyond_first(layers()))
 def test_called_back_from_a_parallel_function_of_numbas(layer):
     """An error on workqueue, which would abort the process; right elsewhere."""
     program = """
@@ -162,7 +163,7 @@ assert compute() == right
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize("started_by", ["fastsoftmax", "the program"])
-@pytest.mark.parametrize("layer", layers())
+@pytest.mark.parametrize("layer", beyond_first(layers()))
 def test_a_child_that_is_forked_after_numbas_threads_were_started(layer, started_by):
     """An error with OpenMP, which would kill it, and not from our threads; right elsewhere."""
     program = f"""
@@ -190,7 +191,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.alone
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
-@pytest.mark.parametrize("layer", layers())
+@pytest.mark.parametrize("layer", beyond_first(layers()))
 def test_an_interrupt_stops_a_long_call(layer):
     """Some 10 billion logits, of which most are the same memory: half a minute at least."""
     program = """
@@ -210,7 +211,7 @@ compute()
     assert float(run_on(layer, program).stdout) < 0.5 + 0.3
 
 
-@pytest.mark.parametrize("layer", layers())
+@pytest.mark.parametrize("layer", beyond_first(layers()))
 def test_nothing_is_written_once_any_instruction_has_raised(layer):
     """Nor is workqueue's gate left shut."""
     codes = """
@@ -223,7 +224,7 @@ codes, least = [threads.run.__code__, threads._run_team.__code__], 50
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="sets x86-64's control word"
 )
-@pytest.mark.parametrize("layer", layers())
+@pytest.mark.parametrize("layer", beyond_first(layers()))
 def test_the_mode_of_numbas_threads_changes_nothing(layer):
     """Subnormal numbers flushed and another rounding, in the calling thread and all of Numba's."""
     program = """
