@@ -17,9 +17,9 @@ _NULLABLE = (
     "Int8Dtype", "Int16Dtype", "Int32Dtype", "Int64Dtype",
     "UInt8Dtype", "UInt16Dtype", "UInt32Dtype", "UInt64Dtype",
 )  # fmt: skip
-# What pandas calls axes.
-_INDEX = {"index": 0, "rows": 0}
-_COLUMNS = {**_INDEX, "columns": 1}
+# What pandas calls axes. From the end: b= may broadcast to more dimensions, which come first.
+_OF_SERIES = {"index": -1, "rows": -1}
+_OF_FRAME = {"index": -2, "rows": -2, "columns": -1}
 
 
 class Series(Container):
@@ -31,7 +31,7 @@ class Series(Container):
         return is_a(x, "pandas", "Series")
 
     def axis(self, name: str, x: Any, axis: Any, dim: Any) -> Any:
-        return _numbered(super().axis(name, x, axis, dim), _INDEX)
+        return _numbered(super().axis(name, x, axis, dim), _OF_SERIES)
 
     def values(self, name: str, x: Any) -> Array:
         return _pandas_numbers(name, x, "")
@@ -62,7 +62,7 @@ class DataFrame(Container):
         return is_a(x, "pandas", "DataFrame")
 
     def axis(self, name: str, x: Any, axis: Any, dim: Any) -> Any:
-        return _numbered(super().axis(name, x, axis, dim), _COLUMNS)
+        return _numbered(super().axis(name, x, axis, dim), _OF_FRAME)
 
     def values(self, name: str, x: Any) -> Array:
         kinds = {dtype.kind if isinstance(dtype, np.dtype) else "" for dtype in x.dtypes}
@@ -213,12 +213,13 @@ def _polars_numbers(name: str, column: Any, place: str) -> Array:
     while isinstance(element, polars.Array):
         element = element.inner
     if isinstance(dtype, polars.List):
-        as_one = f"{name}.list.to_array(length)"
-        raise TypeError(f"{name} has lists that may differ in length{place}: pass {as_one}")
+        as_one = place or f": pass {name}.list.to_array(length)"
+        raise TypeError(f"{name} has lists that may differ in length{as_one}")
     is_bool = element == polars.Boolean
     is_number = is_bool or element.is_float() or element.is_integer()
     if not is_number or (place and shape):  # in a frame there is one number for each name
-        raise TypeError(f"{name} must hold numbers, got {dtype}{place}")
+        cast = ": cast it to polars.Float64" if element.is_decimal() else ""
+        raise TypeError(f"{name} must hold numbers, got {dtype}{place}{cast}")
     if str(element).endswith("128"):
         raise TypeError(f"{name} must hold numbers that NumPy has, got {dtype}{place}")
     array = column.to_numpy()

@@ -36,7 +36,7 @@ def softmax(
         arrays; pandas's Series and DataFrames, also of nullable and of Arrow-backed columns;
         xarray's DataArrays and Datasets (each variable by itself); polars's Series and DataFrames;
         pyarrow's arrays of numbers, of lists of one length and of tensors; torch's tensors. What is
-        missing there is NaN, and so is its row; ``where=~x.isna()`` leaves it out. Arrays on an
+        missing there is NaN, and so is its row, but where ``where`` leaves it out. Arrays on an
         NVIDIA GPU (CuPy's, torch's, Numba's, and others that can be written to by
         ``__cuda_array_interface__`` or DLPack) are computed there, and come back as such.
     axis : int, tuple of ints or None
@@ -61,8 +61,9 @@ def softmax(
     dtype : dtype, optional
         The result's type; the arithmetic is done in the wider of it and x's.
     dim : name, several names, or ...
-        Instead of ``axis``: the dimensions of xarray's objects, by name (``...``: all). torch
-        calls an axis ``dim``, so for its tensors this is another name of ``axis``.
+        Instead of ``axis``: the dimensions of xarray's objects, by name (``...``: all); each
+        variable of a Dataset must have them. torch calls an axis ``dim``, so for its tensors this
+        is another name of ``axis``.
     target : "cpu", "cuda" or None
         Where it is computed. None: where ``x`` is. "cuda" computes what is on the host on the
         current GPU, to the same bits: x is copied there and the result back, in pieces, while

@@ -38,7 +38,8 @@ class DataArray(Container):
                 raise ValueError(
                     f"dim must name dimensions of {name}, got {each!r}: it has {there}"
                 )
-        return tuple(axis for axis, dimension in enumerate(x.dims) if dimension in wanted)
+        # From the end: b= may broadcast the array to more dimensions, which come first.
+        return tuple(axis - x.ndim for axis, dimension in enumerate(x.dims) if dimension in wanted)
 
     def labels(self, x: Any) -> dict[Any, Any] | None:
         return {dimension: x.indexes.get(dimension) for dimension in x.dims}

@@ -112,7 +112,7 @@ class Arrow(Container):
         if kinds.is_fixed_size_list(x.type):
             return self._lists(name, x)
         if kinds.is_list(x.type) or kinds.is_large_list(x.type):
-            as_one = f"{name}.cast(pyarrow.list_({x.type.value_type}, length))"
+            as_one = f"{name}.cast(pyarrow.list_({name}.type.value_type, length))"
             raise TypeError(f"{name} has lists that may differ in length, {x.type}: pass {as_one}")
         is_bool = kinds.is_boolean(x.type)
         if not (is_bool or kinds.is_integer(x.type) or kinds.is_floating(x.type)):

@@ -41,7 +41,7 @@ def test_without_a_file_it_scores_the_shipped_digits(capsys):
     assert "mean log-loss 0.15" in printed
     assert "most certain" in printed
     assert "least certain" in printed
-    assert "17,970 of 17,970 probabilities within 2 ULP" in " ".join(printed.split())
+    assert "17,970 of 17,970 within 2 ULP" in " ".join(printed.split())
 
 
 def test_the_shipped_logits_are_what_their_script_makes():
@@ -431,6 +431,18 @@ def test_a_file_is_scored_on_a_simulated_gpu(logits, tmp_path, name):
     np.testing.assert_array_equal(np.load(out), function(x, axis=0))
     assert "7 rows x 100 classes" in done.stdout
     assert "CUDA        Numba's simulator" in on_a_gpu(True, "info").stdout
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="long double is float64 here")
+def test_what_no_gpu_computes_is_refused_before_any_other_file_is_scored(tmp_path):
+    pytest.importorskip("numba_cuda")
+    np.save(tmp_path / "a.npy", np.zeros((2, 3)))
+    np.save(tmp_path / "b.npy", np.zeros((2, 3), np.longdouble))
+    done = on_a_gpu(True, "score", tmp_path, "-o", tmp_path / "out", "--target", "cuda")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a GPU computes no float" in done.stderr
+    assert "b.npy" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_warmup_compiles_into_the_cache(tmp_path, monkeypatch):

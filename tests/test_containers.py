@@ -763,7 +763,7 @@ def test_arrow_arrays_that_hold_no_numbers():
     for x, words in (
         (pyarrow.array(["a"]), "^x must hold numbers, got an array of pyarrow's string$"),
         (pyarrow.array([[1.0], [1.0, 2.0]]),
-         r"^x has lists .*, list<.*>: pass x.cast\(pyarrow.list_\(double, length\)\)$"),
+         r"^x has lists .*, list<.*>: pass x.cast\(pyarrow.list_\(x.type.value_type, length\)\)$"),
         (pyarrow.array([["a"]], pyarrow.list_(pyarrow.string(), 1)), "pyarrow's string$"),
     ):  # fmt: skip
         with pytest.raises(TypeError, match=words):
@@ -833,3 +833,45 @@ def test_a_masked_structured_array_is_refused(function):
         function(x)
     with pytest.raises(TypeError, match="where must not be a masked array: fill it, or mask"):
         function(np.ones(1), where=x)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (4, 2, 3)])
+def test_named_axes_are_the_inputs_own_where_b_has_more_dimensions(shape):
+    b = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
+    row, frame = np.array([0.0, 1.0, 2.0]), np.arange(6.0).reshape(2, 3)
+    expected = logsumexp(row, axis=-1, b=b)
+    assert expected.shape == shape[:-1]
+    for got in (
+        logsumexp(xarray.DataArray(row, dims=["c"]), dim="c", b=b),
+        logsumexp(pandas.Series(row), axis="index", b=b),
+    ):
+        np.testing.assert_array_equal(got, expected)
+    columns = logsumexp(pandas.DataFrame(frame), axis="columns", b=b)
+    np.testing.assert_array_equal(columns, logsumexp(frame, axis=-1, b=b))
+    rows = logsumexp(pandas.DataFrame(frame), axis="index", b=b)
+    np.testing.assert_array_equal(rows, logsumexp(frame, axis=-2, b=b))
+
+
+@pytest.mark.parametrize(
+    ("x", "advice"),
+    [
+        (pyarrow.array([[1.0], [2.0]]), "x.cast(pyarrow.list_(x.type.value_type, 1))"),
+        (polars.Series([[1.0], [2.0]]), "x.list.to_array(1)"),
+    ],
+)
+def test_what_lists_are_refused_with_can_be_passed(x, advice):
+    with pytest.raises(TypeError) as refusal:
+        softmax(x, axis=-1)
+    assert advice.replace("1)", "length)") in str(refusal.value)
+    as_one = eval(advice, {"x": x, "pyarrow": pyarrow})
+    result = softmax(as_one, axis=-1)
+    assert type(result) is type(as_one)
+    rows = result.to_pylist() if isinstance(x, pyarrow.Array) else result.to_list()
+    assert [list(row) for row in rows] == [[1.0], [1.0]]
+
+
+def test_columns_of_a_polars_frame_are_refused_with_what_helps():
+    with pytest.raises(TypeError, match=r"may differ in length in column 'a'$"):
+        softmax(polars.DataFrame({"a": [[1.0], [2.0]]}))
+    with pytest.raises(TypeError, match=r"cast it to polars\.Float64"):
+        softmax(polars.DataFrame({"a": polars.Series([1]).cast(polars.Decimal(10, 1))}))

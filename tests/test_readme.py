@@ -32,6 +32,10 @@ def test_the_examples_run(number):
         assert names["sign"] == -1
 
 
+def test_no_blank_was_left_to_be_filled_in():
+    assert not re.findall(r"TODO|TIME\d|XXX", README)
+
+
 @pytest.mark.parametrize("page", ["README.md", "fastsoftmax/README.md", "CONTRIBUTING.md"])
 def test_links_lead_somewhere(page):
     path = ROOT / page

@@ -71,7 +71,7 @@ def overview(errors: Sequence[Errors], run: Mapping[str, Any]) -> str:
         left.axhline(2, color=_INK, linestyle=":", linewidth=1.2)
         _axes(
             left,
-            "How far off: the worst of a million results",
+            "softmax, float32: the worst error of a million",
             "deviation of ten normal logits",
             "ULP",
         )
@@ -79,7 +79,10 @@ def overview(errors: Sequence[Errors], run: Mapping[str, Any]) -> str:
             _line(right, name, _times(run, name))
         threads = run["machine_info"]["threads"]
         _axes(
-            right, f"How long: time over ours, {threads} threads", "logits in a row", "times ours"
+            right,
+            f"softmax, float32: time over ours, {threads} threads",
+            "logits in a row",
+            "times ours",
         )
         handles, names = right.get_legend_handles_labels()
         handles.append(Line2D([], [], color=_INK, linestyle=":", linewidth=1.2))

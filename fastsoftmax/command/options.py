@@ -71,7 +71,10 @@ class _Name(Choice):  # type: ignore[type-arg]  # it is generic from click 8.2 o
 
 
 _quiet = click.option(
-    "-q", "--quiet", is_flag=True, help="Print warnings and errors only: no report, no progress."
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print warnings and errors only: no report (but --json's), no progress.",
 )
 
 

@@ -162,11 +162,11 @@ def _show_worth(console: Console, request: Request, worth: Worth) -> None:
             f"{word} row {row.row}: class {row.chosen} at {row.certainty:.7g}, label {row.label}"
         )
     if not worth.checked:
-        console.print(f"high-precision check: none at the limit {request.temperature}")
+        console.print(f"high-precision check of softmax: none at the limit {request.temperature}")
         return
     console.print(
-        f"high-precision check: {worth.within:,} of {worth.checked:,} probabilities within 2 ULP "
-        f"(largest error {worth.largest:.3f} ULP)"
+        f"high-precision check of softmax, float32: {worth.within:,} of {worth.checked:,} "
+        f"within 2 ULP (largest error {worth.largest:.3f} ULP)"
     )
 
 

@@ -40,6 +40,9 @@ class Work:
         self._reduces = not formula.mapped
         computed = checks.floating(formula.name, np.empty(0, logits.dtype))
         self.dtype = checks.result_type(formula.name, computed, request.dtype)
+        wide = checks.wider(computed, self.dtype)
+        if request.target == "cuda" and not checks.has_kernel(wide):
+            raise Refused(f"--target cuda: a GPU computes no {wide}, which {name} holds")
         self.shape = tuple(
             n for i, n in enumerate(shape) if not (self._reduces and i == self._axis)
         )
