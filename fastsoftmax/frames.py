@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,30 +17,36 @@ _NULLABLE = (
     "Int8Dtype", "Int16Dtype", "Int32Dtype", "Int64Dtype",
     "UInt8Dtype", "UInt16Dtype", "UInt32Dtype", "UInt64Dtype",
 )  # fmt: skip
-# What pandas calls axes. From the end: b= may broadcast to more dimensions, which come first.
-_OF_SERIES = {"index": -1, "rows": -1}
-_OF_FRAME = {"index": -2, "rows": -2, "columns": -1}
 
 
-class Series(Container):
-    """pandas's Series."""
+class _Pandas(Container):
+    """What pandas's objects have in common."""
 
     package = "pandas"
+    # Axes by name. From the end: b= may broadcast to more dimensions, which come first.
+    names: ClassVar[Mapping[str, int]]
+
+    def axis(self, name: str, x: Any, axis: Any, dim: Any) -> Any:
+        return _numbered(super().axis(name, x, axis, dim), self.names)
+
+    def check_result(self, dtype: np.dtype[Any]) -> None:
+        if dtype.kind not in "fc":  # bfloat16
+            raise TypeError(f"dtype must be one of pandas's, got {dtype!r}")
+
+
+class Series(_Pandas):
+    """pandas's Series."""
+
+    names: ClassVar = {"index": -1, "rows": -1}
 
     def holds(self, x: Any) -> bool:
         return is_a(x, "pandas", "Series")
-
-    def axis(self, name: str, x: Any, axis: Any, dim: Any) -> Any:
-        return _numbered(super().axis(name, x, axis, dim), _OF_SERIES)
 
     def values(self, name: str, x: Any) -> Array:
         return _pandas_numbers(name, x, "")
 
     def labels(self, x: Any) -> dict[Any, Any] | None:
         return {"index": x.index}
-
-    def check_result(self, dtype: np.dtype[Any]) -> None:
-        _check_pandas(dtype)
 
     def rewrapped_reduced(
         self, x: Any, result: Any, axes: Axes, keepdims: bool, present: Array | None
@@ -53,16 +59,13 @@ class Series(Container):
         return made
 
 
-class DataFrame(Container):
+class DataFrame(_Pandas):
     """pandas's DataFrame."""
 
-    package = "pandas"
+    names: ClassVar = {"index": -2, "rows": -2, "columns": -1}
 
     def holds(self, x: Any) -> bool:
         return is_a(x, "pandas", "DataFrame")
-
-    def axis(self, name: str, x: Any, axis: Any, dim: Any) -> Any:
-        return _numbered(super().axis(name, x, axis, dim), _OF_FRAME)
 
     def values(self, name: str, x: Any) -> Array:
         kinds = {dtype.kind if isinstance(dtype, np.dtype) else "" for dtype in x.dtypes}
@@ -79,9 +82,6 @@ class DataFrame(Container):
     def labels(self, x: Any) -> dict[Any, Any] | None:
         return {"index": x.index, "columns": x.columns}
 
-    def check_result(self, dtype: np.dtype[Any]) -> None:
-        _check_pandas(dtype)
-
     def rewrapped_reduced(
         self, x: Any, result: Any, axes: Axes, keepdims: bool, present: Array | None
     ) -> Any:
@@ -97,7 +97,7 @@ class DataFrame(Container):
         return made
 
 
-def _numbered(axis: Any, names: dict[str, int]) -> Any:
+def _numbered(axis: Any, names: Mapping[str, int]) -> Any:
     """An axis, or several, some of which may be given by pandas's names."""
     if isinstance(axis, tuple):
         return tuple(_numbered(each, names) for each in axis)
@@ -127,12 +127,6 @@ def _pandas_numbers(name: str, column: Any, place: str) -> Array:
     return column.to_numpy(numbers, na_value=np.nan)  # type: ignore[no-any-return]
 
 
-def _check_pandas(dtype: np.dtype[Any]) -> None:
-    """Refuse a type that is no type of numbers for pandas: bfloat16."""
-    if dtype.kind not in "fc":
-        raise TypeError(f"dtype must be one of pandas's, got {dtype!r}")
-
-
 def _result_dtype(columns: Sequence[Any], dtype: np.dtype[Any]) -> Any:
     """The type of results as columns: nullable or Arrow's where all of the input's are so.
 
@@ -147,10 +141,20 @@ def _result_dtype(columns: Sequence[Any], dtype: np.dtype[Any]) -> Any:
     return dtype
 
 
-class PolarsSeries(Container):
-    """polars's Series, of numbers or of its Array type; nulls count as NaN."""
+class _Polars(Container):
+    """What polars's objects have in common."""
 
     package = "polars"
+
+    def check_result(self, dtype: np.dtype[Any]) -> None:
+        if dtype.name not in ("float16", "float32", "float64") or not hasattr(
+            sys.modules["polars"], dtype.name.title()
+        ):
+            raise TypeError(f"dtype must be one of polars's, got {dtype!r}")
+
+
+class PolarsSeries(_Polars):
+    """polars's Series, of numbers or of its Array type; nulls count as NaN."""
 
     def holds(self, x: Any) -> bool:
         return is_a(x, "polars", "Series")
@@ -162,19 +166,14 @@ class PolarsSeries(Container):
         shape = getattr(x.dtype, "shape", ())
         return dict.fromkeys(["rows", *range(1, 1 + len(shape))])
 
-    def check_result(self, dtype: np.dtype[Any]) -> None:
-        _check_polars(dtype)
-
     def rewrapped_reduced(
         self, x: Any, result: Any, axes: Axes, keepdims: bool, present: Array | None
     ) -> Any:
         return result if np.ndim(result) == 0 else type(x)(x.name, result)
 
 
-class PolarsDataFrame(Container):
+class PolarsDataFrame(_Polars):
     """polars's DataFrame, whose columns are classes; nulls count as NaN."""
-
-    package = "polars"
 
     def holds(self, x: Any) -> bool:
         return is_a(x, "polars", "DataFrame")
@@ -190,9 +189,6 @@ class PolarsDataFrame(Container):
 
     def labels(self, x: Any) -> dict[Any, Any] | None:
         return {"rows": None, "columns": tuple(x.columns)}
-
-    def check_result(self, dtype: np.dtype[Any]) -> None:
-        _check_polars(dtype)
 
     def rewrapped_reduced(
         self, x: Any, result: Any, axes: Axes, keepdims: bool, present: Array | None
@@ -227,14 +223,6 @@ def _polars_numbers(name: str, column: Any, place: str) -> Array:
         _refuse_missing(name, sum(each is None for each in array.flat), place)
         array = array.astype(np.float64)
     return array  # type: ignore[no-any-return]
-
-
-def _check_polars(dtype: np.dtype[Any]) -> None:
-    """Refuse a type that polars's columns cannot have."""
-    if dtype.name not in ("float16", "float32", "float64") or not hasattr(
-        sys.modules["polars"], dtype.name.title()
-    ):
-        raise TypeError(f"dtype must be one of polars's, got {dtype!r}")
 
 
 def _refuse_missing(name: str, count: int, place: str) -> None:
