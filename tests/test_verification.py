@@ -14,9 +14,10 @@ import pytest
 
 import fastsoftmax
 import verification
-from verification import checks, exhaustive, markers, readme, subjects
+from verification import checks, exhaustive, markers, readme, runs, search, subjects
 from verification.__main__ import main
 from verification.checks import Task
+from verification.isolation import Runner
 from verification.names import FUNCTIONS, OPTIONS, REDUCED, SUITES
 from verification.results import SCHEMA
 
@@ -352,6 +353,41 @@ def test_a_failure_on_another_target_is_repeated_there():
     assert subject.again("softmax") == ("numpy_stable", "", "softmax", "cuda")
 
 
+def test_a_subject_that_crashes_again_and_again_is_given_up(monkeypatch):
+    monkeypatch.setattr("verification.isolation.PATIENCE", 1)
+    (subject,) = of("planted:aborts", suite=["edges"], workers=1).subjects
+    kinds = [r.finding.kind for r in subject.failures]
+    assert kinds[0] == "crashed"
+    assert set(kinds[1:]) == {"given up"}
+
+
+def test_a_finding_has_a_kind_that_reports_have_a_word_for():
+    with pytest.raises(ValueError, match=r"kind must be one of missing, crashed, .*, got 'crash'"):
+        verification.Finding("crash", "")
+
+
+def test_a_fault_of_the_verification_is_called_one():
+    with Runner(("numpy_stable", "", "softmax", "cpu")) as runner:
+        runner.describe()
+        request = {"suite": "hard", "case": "nosuch", "dtype": "float64", "functions": ["softmax"]}
+        (result,) = runner.run(request, lambda share: None)
+    assert result.finding.kind == "faulty"
+    assert "the verification itself failed: KeyError" in result.finding.message
+
+
+def test_a_search_that_is_ended_by_time_says_how_much_it_measured(monkeypatch):
+    def elements():
+        task = Task(("softmax", "logsumexp"))
+        results = search.search(3, "float64", subjects.load("scipy"), task)
+        return [r.elements for r in results], [r.note for r in results]
+
+    assert elements()[0] == [3 * 5000, 5000]
+    monkeypatch.setattr(search, "LIMIT", -1.0)
+    counts, notes = elements()
+    assert counts == [3 * 400, 400]
+    assert all("ended by time after 1 of 24" in note for note in notes)
+
+
 # --- formats ---------------------------------------------------------------------------------
 
 
@@ -583,6 +619,8 @@ def test_every_float32_is_not_counted_of_a_function_that_returns_none():
     (result,) = exhaustive.two_class(subject, Task(("softmax",)))
     assert (result.status, result.returned) == ("not applicable", "float64")
     assert "returns float64" in result.note
+    (found,) = runs.types_returned([result])
+    assert found.finding.message == "returns float64 for float32 in 1 of 1 checks"
 
 
 @pytest.mark.parametrize(
