@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -446,6 +447,12 @@ def made_up(name, *results):
     return verification.SubjectReport(name, "1.2.3", ("softmax",), ("float32",), results)
 
 
+def reported(*subjects):
+    """A report of subjects that were made up."""
+    suites = ("extremes", "properties")
+    return verification.Report(subjects, suites, 0, "cpu", {"cpu": "c"}, "2026-01-01")
+
+
 def printed(width, *subjects):
     """What a report prints on a terminal of that width."""
     from rich.console import Console
@@ -453,9 +460,7 @@ def printed(width, *subjects):
     from verification.report import to_terminal
 
     file = io.StringIO()
-    suites = ("extremes", "properties")
-    report = verification.Report(subjects, suites, 0, "cpu", {"cpu": "c"}, "2026-01-01")
-    to_terminal(report, Console(width=width, file=file, highlight=False, emoji=False))
+    to_terminal(reported(*subjects), Console(width=width, file=file, highlight=False, emoji=False))
     return file.getvalue().splitlines()
 
 
@@ -479,6 +484,8 @@ def test_on_a_terminal_nothing_is_cut_and_the_verdict_comes_first(width):
 
 
 def test_another_library_that_holds_is_not_shown_scipys_errors():
+    from verification.html import to_html
+
     about = ("extremes", "near_one", "softmax", "float32")
     beside = {"scipy": {"same type": 5.0}}
     held = verification.Result(*about, "held", ulp=1.0, **beside)
@@ -491,6 +498,40 @@ def test_another_library_that_holds_is_not_shown_scipys_errors():
         ("fastsoftmax", held, True),
     ):
         assert any("SciPy on the same" in s for s in printed(80, made_up(name, result))) == shown
+        assert ("SciPy on the same" in to_html(reported(made_up(name, result)))) == shown
+
+
+def test_what_is_not_a_number_is_the_worst_and_beyond_every_bound():
+    from verification.report import scipy_beside
+    from verification.results import worst
+
+    about = ("extremes", "near_one", "softmax", "float32", "held")
+    errors = (1.0, math.nan, 3.0)
+    results = [verification.Result(*about, ulp=e, scipy={"same type": e}) for e in errors]
+    assert worst(results) == math.inf
+    assert worst(results[::2]) == 3
+    assert worst([]) is None
+    (beside,) = scipy_beside(reported(made_up("fastsoftmax", *results)))
+    assert beside.cells == ("infinite", "2 of 3", "-", "-")
+
+
+def test_a_file_has_every_kind_of_failure_and_a_terminal_the_first(tmp_path, monkeypatch, capsys):
+    finding = verification.Finding("rounding", "9 ULP")
+    failed = [
+        verification.Result("extremes", "a", f"f{n}", "float32", "failed", ulp=9.0, finding=finding)
+        for n in range(15)
+    ]
+    monkeypatch.setattr(
+        "verification.command.verify", lambda *args, **options: reported(made_up("mine", *failed))
+    )
+    assert main([]) == 1
+    out = capsys.readouterr().out
+    assert out.count("9 ULP") == 12
+    assert "and 3 more kinds of failure" in " ".join(out.split())
+    assert main(["-o", str(tmp_path / "a.txt")]) == 1
+    text = tmp_path.joinpath("a.txt").read_text()
+    assert text.count("9 ULP") == 15
+    assert "more kinds" not in text
 
 
 def test_html_is_one_file_that_needs_nothing_else(report, tmp_path):

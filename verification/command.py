@@ -177,7 +177,7 @@ def _print(show: Callable[[Console], None]) -> None:
 
 def _write(report: Report, asked: Asked) -> None:
     if asked.out is None and asked.form == "terminal":
-        _print(lambda console: reports.to_terminal(report, console))
+        _print(lambda console: reports.to_terminal(report, console, reports.SHOWN_FINDINGS))
         return
     if asked.form == "terminal":
         written = io.StringIO()
