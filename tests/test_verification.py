@@ -48,7 +48,8 @@ def report():
         (["--suite", "hard,edge"], "'edge'"),
         (["scpy"], "did you mean 'scipy'"),
         (["--suite", "hard", "edges"], "have commas between them"),
-        (["--suit", "hard"], "'--suite'"),  # no silent abbreviation
+        # no silent abbreviation
+        (["--suit", "hard"], "no such option '--suit' (did you mean '--suite'?)"),
         (["--function", "sigmoid"], "'sigmoid'; there is: softmax"),
         (["--dtype", "float8"], "'float8' (did you mean 'float64'?); there is: float16"),
         (["--target", "tpu"], "'tpu' (did you mean 'cpu'?); there is: cpu"),
@@ -59,23 +60,90 @@ def report():
         (["--seed", "-1"], "--seed must not be negative, got -1"),
         (["--seed", "x"], "'x' is not a valid integer"),
         (["--time-limit", "0"], "--time-limit must be positive, got 0"),
-        (["-o", "no/such/folder/file"], "no/such/folder/file"),
-        (["-o", "."], "cannot write '.'"),
-        (["-o", os.devnull], os.devnull),
-        (["--nosuch"], "--nosuch"),
-        (["a:b", "--function", "softmax,logsumexp"], "one function"),
+        (["-o", "no/such/folder/file.json"], "cannot write 'no/such/folder/file.json'"),
+        (["-o", ".", "--format", "json"], "cannot write '.'"),
+        (["-o", os.devnull, "--format", "json"], f"cannot write {os.devnull!r}"),
+        (["-o", "a.pdf"], "the format of 'a.pdf'"),
+        (["-o", "a"], "end it with one of .txt, .json, .md, .html"),
+        (["-o", "n" * 300 + ".txt"], "n.txt': File name too long"),
+        (["--bogus"], "no such option '--bogus'\n"),  # no other is near
+        (["planted:no_shift", "--function", "softmax,logsumexp"], "no_shift is one function"),
+        (["--axis", "last"], "--axis last is for a module:callable; fastsoftmax knows its axis"),
+        (["planted:correct", "--axis", "last"], "planted:correct is a Subject"),
         (["not a:name"], "'not a:name'"),
         (["nomodule:softmax"], "nomodule cannot be imported: ModuleNotFoundError"),
         (["planted:nosuch"], "planted has no function 'nosuch'"),
     ],
 )
-def test_a_wrong_call_is_one_line_that_says_what_there_is(arguments, named, capsys):
+def test_a_wrong_call_is_one_line_that_says_what_there_is(arguments, named, monkeypatch, capsys):
+    monkeypatch.setattr("verification.command.verify", refused_run)
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("fastsoftmax-verify: ")
     assert named in err
     assert len(err.splitlines()) == 1
+
+
+def refused_run(*given, **options):
+    raise AssertionError("it was run")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that none may write")
+def test_a_folder_that_cannot_be_written_is_found_before_the_run(monkeypatch, capsys):
+    monkeypatch.setattr("verification.command.verify", refused_run)
+    assert main(["-o", "/proc/self/report.json"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "cannot write '/proc/self/report.json': " in err
+
+
+def test_what_is_tried_before_the_run_leaves_nothing_behind(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "verification.command.verify",
+        lambda *given, **options: (
+            seen.append(list(tmp_path.iterdir()))
+            or verification.Report((), (), 0, "cpu", {}, "2026-01-01")
+        ),
+    )
+    assert main(["-o", str(tmp_path / "a.json")]) == 0
+    assert seen == [[]]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(("more", "start"), [([], "fastsoftmax "), (["--format", "json"], "{")])
+def test_a_minus_is_standard_output(more, start, tmp_path, monkeypatch, capsys, report):
+    monkeypatch.setattr("verification.command.verify", lambda *given, **options: report)
+    monkeypatch.chdir(tmp_path)
+    assert main(["-o", "-", *more]) == 1
+    assert capsys.readouterr().out.startswith(start)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_functions_of_a_described_subject_are_verified(capsys):
+    arguments = ["planted:correct", "--function", "softmax,log_softmax", "--dtype", "float64"]
+    assert main([*arguments, "--suite", "extremes", "--format", "json"]) == 0
+    (subject,) = json.loads(capsys.readouterr().out)["subjects"]
+    assert subject["functions"] == ["softmax", "log_softmax"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "more"),
+    [
+        ("scipy", ["--function", "exp", "--suite", "extremes"]),
+        ("onnxruntime", ["--suite", "scipy"]),
+    ],
+)
+@pytest.mark.parametrize("form", ["terminal", "html"])
+def test_a_run_that_checked_nothing_does_not_pass(subject, more, form, capsys):
+    if subjects.known()[subject][1]:
+        pytest.skip(f"{subject} is not installed")
+    assert main([subject, *more, "--format", form]) == 2
+    out, err = capsys.readouterr()
+    assert "nothing was checked" in out
+    assert err.startswith(f"fastsoftmax-verify: nothing was checked of {subject}")
+    assert err.count("\n") == 1
 
 
 def test_list_shows_subjects_and_suites(capsys):
@@ -253,7 +321,7 @@ def test_a_closed_pipe_is_quiet(arguments):
 
 
 def test_a_long_run_says_how_long_it_will_take(monkeypatch, capsys):
-    empty = of("numpy_naive", suite=[])
+    empty = verification.Report((), (), 0, "cpu", {}, "2026-01-01")
     monkeypatch.setattr("verification.command.verify", lambda *args, **options: empty)
     assert main(["numpy_naive", "numpy_stable"]) == 0
     said = capsys.readouterr().err
