@@ -299,6 +299,12 @@ def one_axis(x, axis=-1):
     return correct_softmax(x, axis)
 
 
+def no_several(x, axis=-1):
+    if isinstance(axis, tuple):
+        raise TypeError("axis must be an integer or None")
+    return correct_softmax(x, axis)
+
+
 def no_none(x, axis=-1):
     if axis is None:
         raise TypeError("axis must be given")

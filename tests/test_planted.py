@@ -178,6 +178,7 @@ def test_a_rounded_float64_is_found_in_its_own_type():
         ("correct_softmax", "", ""),
         ("one_axis", "takes one axis", "takes one axis"),
         ("no_none", "", "takes no axis=None"),
+        ("no_several", "takes one axis", ""),
     ],
 )
 def test_who_takes_which_axes_is_found_by_trying(name, several, all_of_them):

@@ -5,6 +5,8 @@ import pytest
 from verification import scipy_suite
 from verification.checks import Task
 from verification.names import USUAL
+from verification.report import verdict
+from verification.results import SubjectReport
 from verification.subjects import load
 
 
@@ -25,6 +27,23 @@ def test_scipys_own_tests_can_fail(name):
     (result,) = scipy_suite.run_suite(load(name), Task(("softmax",)))
     assert result.status == "failed"
     assert "test_" in result.finding.message
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind", "said"),
+    [
+        ({"_FILES": ("test_logsumexp.py",), "_REQUEST": "ANOTHER"}, "crashed", "did not run: "),
+        ({"_LIMIT": 0.01}, "timed out", "did not end within 0.01 s"),
+    ],
+)
+def test_where_scipys_own_tests_do_not_run_that_is_the_finding(broken, kind, said, monkeypatch):
+    for name, value in broken.items():
+        monkeypatch.setattr(scipy_suite, name, value)
+    (result,) = scipy_suite.run_suite(load("scipy"), Task(("softmax",)))
+    assert (result.status, result.finding.kind) == ("failed", kind)
+    assert said in result.finding.message
+    report = SubjectReport("scipy", "1", (), (), (result,))
+    assert verdict(report) == f"scipy 1: 1 of 1 checks fail: 1 {kind}"
 
 
 @pytest.mark.parametrize("name", ["planted:one_axis", "planted:correct_softmax"])

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -14,9 +15,10 @@ import pytest
 
 import fastsoftmax
 import verification
-from verification import checks, exhaustive, markers, readme, subjects
+from verification import checks, exhaustive, markers, readme, runs, search, subjects
 from verification.__main__ import main
 from verification.checks import Task
+from verification.isolation import Runner
 from verification.names import FUNCTIONS, OPTIONS, REDUCED, SUITES
 from verification.results import SCHEMA
 
@@ -46,7 +48,8 @@ def report():
         (["--suite", "hard,edge"], "'edge'"),
         (["scpy"], "did you mean 'scipy'"),
         (["--suite", "hard", "edges"], "have commas between them"),
-        (["--suit", "hard"], "'--suite'"),  # no silent abbreviation
+        # no silent abbreviation
+        (["--suit", "hard"], "no such option '--suit' (did you mean '--suite'?)"),
         (["--function", "sigmoid"], "'sigmoid'; there is: softmax"),
         (["--dtype", "float8"], "'float8' (did you mean 'float64'?); there is: float16"),
         (["--target", "tpu"], "'tpu' (did you mean 'cpu'?); there is: cpu"),
@@ -57,23 +60,90 @@ def report():
         (["--seed", "-1"], "--seed must not be negative, got -1"),
         (["--seed", "x"], "'x' is not a valid integer"),
         (["--time-limit", "0"], "--time-limit must be positive, got 0"),
-        (["-o", "no/such/folder/file"], "no/such/folder/file"),
-        (["-o", "."], "cannot write '.'"),
-        (["-o", os.devnull], os.devnull),
-        (["--nosuch"], "--nosuch"),
-        (["a:b", "--function", "softmax,logsumexp"], "one function"),
+        (["-o", "no/such/folder/file.json"], "cannot write 'no/such/folder/file.json'"),
+        (["-o", ".", "--format", "json"], "cannot write '.'"),
+        (["-o", os.devnull, "--format", "json"], f"cannot write {os.devnull!r}"),
+        (["-o", "a.pdf"], "the format of 'a.pdf'"),
+        (["-o", "a"], "end it with one of .txt, .json, .md, .html"),
+        (["-o", "n" * 300 + ".txt"], "n.txt': File name too long"),
+        (["--bogus"], "no such option '--bogus'\n"),  # no other is near
+        (["planted:no_shift", "--function", "softmax,logsumexp"], "no_shift is one function"),
+        (["--axis", "last"], "--axis last is for a module:callable; fastsoftmax knows its axis"),
+        (["planted:correct", "--axis", "last"], "planted:correct is a Subject"),
         (["not a:name"], "'not a:name'"),
         (["nomodule:softmax"], "nomodule cannot be imported: ModuleNotFoundError"),
         (["planted:nosuch"], "planted has no function 'nosuch'"),
     ],
 )
-def test_a_wrong_call_is_one_line_that_says_what_there_is(arguments, named, capsys):
+def test_a_wrong_call_is_one_line_that_says_what_there_is(arguments, named, monkeypatch, capsys):
+    monkeypatch.setattr("verification.command.verify", refused_run)
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("fastsoftmax-verify: ")
     assert named in err
     assert len(err.splitlines()) == 1
+
+
+def refused_run(*given, **options):
+    raise AssertionError("it was run")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that none may write")
+def test_a_folder_that_cannot_be_written_is_found_before_the_run(monkeypatch, capsys):
+    monkeypatch.setattr("verification.command.verify", refused_run)
+    assert main(["-o", "/proc/self/report.json"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "cannot write '/proc/self/report.json': " in err
+
+
+def test_what_is_tried_before_the_run_leaves_nothing_behind(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "verification.command.verify",
+        lambda *given, **options: (
+            seen.append(list(tmp_path.iterdir()))
+            or verification.Report((), (), 0, "cpu", {}, "2026-01-01")
+        ),
+    )
+    assert main(["-o", str(tmp_path / "a.json")]) == 0
+    assert seen == [[]]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(("more", "start"), [([], "fastsoftmax "), (["--format", "json"], "{")])
+def test_a_minus_is_standard_output(more, start, tmp_path, monkeypatch, capsys, report):
+    monkeypatch.setattr("verification.command.verify", lambda *given, **options: report)
+    monkeypatch.chdir(tmp_path)
+    assert main(["-o", "-", *more]) == 1
+    assert capsys.readouterr().out.startswith(start)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_functions_of_a_described_subject_are_verified(capsys):
+    arguments = ["planted:correct", "--function", "softmax,log_softmax", "--dtype", "float64"]
+    assert main([*arguments, "--suite", "extremes", "--format", "json"]) == 0
+    (subject,) = json.loads(capsys.readouterr().out)["subjects"]
+    assert subject["functions"] == ["softmax", "log_softmax"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "more"),
+    [
+        ("scipy", ["--function", "exp", "--suite", "extremes"]),
+        ("onnxruntime", ["--suite", "scipy"]),
+    ],
+)
+@pytest.mark.parametrize("form", ["terminal", "html"])
+def test_a_run_that_checked_nothing_does_not_pass(subject, more, form, capsys):
+    if subjects.known()[subject][1]:
+        pytest.skip(f"{subject} is not installed")
+    assert main([subject, *more, "--format", form]) == 2
+    out, err = capsys.readouterr()
+    assert "nothing was checked" in out
+    assert err.startswith(f"fastsoftmax-verify: nothing was checked of {subject}")
+    assert err.count("\n") == 1
 
 
 def test_list_shows_subjects_and_suites(capsys):
@@ -251,7 +321,7 @@ def test_a_closed_pipe_is_quiet(arguments):
 
 
 def test_a_long_run_says_how_long_it_will_take(monkeypatch, capsys):
-    empty = of("numpy_naive", suite=[])
+    empty = verification.Report((), (), 0, "cpu", {}, "2026-01-01")
     monkeypatch.setattr("verification.command.verify", lambda *args, **options: empty)
     assert main(["numpy_naive", "numpy_stable"]) == 0
     said = capsys.readouterr().err
@@ -352,6 +422,41 @@ def test_a_failure_on_another_target_is_repeated_there():
     assert subject.again("softmax") == ("numpy_stable", "", "softmax", "cuda")
 
 
+def test_a_subject_that_crashes_again_and_again_is_given_up(monkeypatch):
+    monkeypatch.setattr("verification.isolation.PATIENCE", 1)
+    (subject,) = of("planted:aborts", suite=["edges"], workers=1).subjects
+    kinds = [r.finding.kind for r in subject.failures]
+    assert kinds[0] == "crashed"
+    assert set(kinds[1:]) == {"given up"}
+
+
+def test_a_finding_has_a_kind_that_reports_have_a_word_for():
+    with pytest.raises(ValueError, match=r"kind must be one of missing, crashed, .*, got 'crash'"):
+        verification.Finding("crash", "")
+
+
+def test_a_fault_of_the_verification_is_called_one():
+    with Runner(("numpy_stable", "", "softmax", "cpu")) as runner:
+        runner.describe()
+        request = {"suite": "hard", "case": "nosuch", "dtype": "float64", "functions": ["softmax"]}
+        (result,) = runner.run(request, lambda share: None)
+    assert result.finding.kind == "faulty"
+    assert "the verification itself failed: KeyError" in result.finding.message
+
+
+def test_a_search_that_is_ended_by_time_says_how_much_it_measured(monkeypatch):
+    def elements():
+        task = Task(("softmax", "logsumexp"))
+        results = search.search(3, "float64", subjects.load("scipy"), task)
+        return [r.elements for r in results], [r.note for r in results]
+
+    assert elements()[0] == [3 * 5000, 5000]
+    monkeypatch.setattr(search, "LIMIT", -1.0)
+    counts, notes = elements()
+    assert counts == [3 * 400, 400]
+    assert all("ended by time after 1 of 24" in note for note in notes)
+
+
 # --- formats ---------------------------------------------------------------------------------
 
 
@@ -410,6 +515,12 @@ def made_up(name, *results):
     return verification.SubjectReport(name, "1.2.3", ("softmax",), ("float32",), results)
 
 
+def reported(*subjects):
+    """A report of subjects that were made up."""
+    suites = ("extremes", "properties")
+    return verification.Report(subjects, suites, 0, "cpu", {"cpu": "c"}, "2026-01-01")
+
+
 def printed(width, *subjects):
     """What a report prints on a terminal of that width."""
     from rich.console import Console
@@ -417,9 +528,7 @@ def printed(width, *subjects):
     from verification.report import to_terminal
 
     file = io.StringIO()
-    suites = ("extremes", "properties")
-    report = verification.Report(subjects, suites, 0, "cpu", {"cpu": "c"}, "2026-01-01")
-    to_terminal(report, Console(width=width, file=file, highlight=False, emoji=False))
+    to_terminal(reported(*subjects), Console(width=width, file=file, highlight=False, emoji=False))
     return file.getvalue().splitlines()
 
 
@@ -443,6 +552,8 @@ def test_on_a_terminal_nothing_is_cut_and_the_verdict_comes_first(width):
 
 
 def test_another_library_that_holds_is_not_shown_scipys_errors():
+    from verification.html import to_html
+
     about = ("extremes", "near_one", "softmax", "float32")
     beside = {"scipy": {"same type": 5.0}}
     held = verification.Result(*about, "held", ulp=1.0, **beside)
@@ -455,6 +566,40 @@ def test_another_library_that_holds_is_not_shown_scipys_errors():
         ("fastsoftmax", held, True),
     ):
         assert any("SciPy on the same" in s for s in printed(80, made_up(name, result))) == shown
+        assert ("SciPy on the same" in to_html(reported(made_up(name, result)))) == shown
+
+
+def test_what_is_not_a_number_is_the_worst_and_beyond_every_bound():
+    from verification.report import scipy_beside
+    from verification.results import worst
+
+    about = ("extremes", "near_one", "softmax", "float32", "held")
+    errors = (1.0, math.nan, 3.0)
+    results = [verification.Result(*about, ulp=e, scipy={"same type": e}) for e in errors]
+    assert worst(results) == math.inf
+    assert worst(results[::2]) == 3
+    assert worst([]) is None
+    (beside,) = scipy_beside(reported(made_up("fastsoftmax", *results)))
+    assert beside.cells == ("infinite", "2 of 3", "-", "-")
+
+
+def test_a_file_has_every_kind_of_failure_and_a_terminal_the_first(tmp_path, monkeypatch, capsys):
+    finding = verification.Finding("rounding", "9 ULP")
+    failed = [
+        verification.Result("extremes", "a", f"f{n}", "float32", "failed", ulp=9.0, finding=finding)
+        for n in range(15)
+    ]
+    monkeypatch.setattr(
+        "verification.command.verify", lambda *args, **options: reported(made_up("mine", *failed))
+    )
+    assert main([]) == 1
+    out = capsys.readouterr().out
+    assert out.count("9 ULP") == 12
+    assert "and 3 more kinds of failure" in " ".join(out.split())
+    assert main(["-o", str(tmp_path / "a.txt")]) == 1
+    text = tmp_path.joinpath("a.txt").read_text()
+    assert text.count("9 ULP") == 15
+    assert "more kinds" not in text
 
 
 def test_html_is_one_file_that_needs_nothing_else(report, tmp_path):
@@ -583,6 +728,8 @@ def test_every_float32_is_not_counted_of_a_function_that_returns_none():
     (result,) = exhaustive.two_class(subject, Task(("softmax",)))
     assert (result.status, result.returned) == ("not applicable", "float64")
     assert "returns float64" in result.note
+    (found,) = runs.types_returned([result])
+    assert found.finding.message == "returns float64 for float32 in 1 of 1 checks"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from click.exceptions import Exit
+from click.exceptions import Exit, NoSuchOption
 
 from verification import names
 
@@ -64,6 +64,20 @@ def _several(what: str, there: Sequence[str], default: str) -> Callable[[Command
         multiple=True,
         metavar="NAME,...",
         help=f"Of {', '.join(there)}. By default {default}.",
+    )
+
+
+def _form(out: Path | None) -> str:
+    """The format that a file's name ends with; where there is no file, the terminal's."""
+    if out is None:
+        return "terminal"
+    for name, end in _FORMATS.items():
+        if out.suffix.lower() == end:
+            return name
+    ends = ", ".join(_FORMATS.values())
+    raise click.ClickException(
+        f"cannot tell the format of {str(out)!r}: name it with --format, or end it with one of "
+        f"{ends}"
     )
 
 
@@ -127,7 +141,7 @@ def _several(what: str, there: Sequence[str], default: str) -> Callable[[Command
     "out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the report into FILE, and its verdicts to the terminal.",
+    help="Write the report into FILE, and its verdicts to the terminal. - is standard output.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of progress and time.")
 @click.option("--list", "listed", is_flag=True, help="Show subjects and suites, and what is here.")
@@ -145,10 +159,9 @@ def _command(**options: Any) -> int:
         options[name] = tuple(dict.fromkeys(word for words in options[name] for word in words))
     for name in ("axis", "target", "form"):
         options[name] = options[name][0] if options[name] else ""
-    out = options["out"]
-    if not options["form"]:  # as the file's name ends
-        ends = (name for name, end in _FORMATS.items() if out and out.suffix.lower() == end)
-        options["form"] = next(ends, "terminal")
+    if options["out"] == Path("-"):  # as elsewhere, standard output
+        options["out"] = None
+    options["form"] = options["form"] or _form(options["out"])
     try:
         return command.run(command.Asked(**options))
     except KeyboardInterrupt:
@@ -171,6 +184,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return end.exit_code
     except KeyboardInterrupt:
         return _say("interrupted; nothing was written", 130)
+    except NoSuchOption as refusal:  # click's own words name options that are not near
+        there = [name for option in _command.params for name in option.opts] + ["--help"]
+        near = names.meant(refusal.option_name, there)
+        return _say(f"no such option {refusal.option_name!r}{near}", 2)
     except click.ClickException as refusal:
         return _say(" ".join(refusal.format_message().split()), 2)
     except OSError as error:  # a full disk, or a reader that has gone

@@ -86,13 +86,11 @@ def refused_axis(subject: Subject, function: str, axis: Axis) -> str:
     Many functions take one axis, and no several of them, or none for all: that is no fault. Who
     takes which is found by trying.
     """
-    if isinstance(axis, int):
+    if isinstance(axis, int) or _takes(subject, function, None if axis is None else (0, 1)):
         return ""
-    if not _takes(subject, function, (0, 1)):
-        return f"{subject.name} takes one axis"
-    if axis is None and not _takes(subject, function, None):
+    if axis is None and _takes(subject, function, (0, 1)):
         return f"{subject.name} takes no axis=None"
-    return ""
+    return f"{subject.name} takes one axis"
 
 
 @functools.cache

@@ -61,13 +61,23 @@ class Asked:
 
 
 def run(asked: Asked) -> int:
-    """Do it; 0 where every check holds, 1 where one does not."""
+    """Do it; 0 where every check holds, 1 where one does not.
+
+    Raises
+    ------
+    click.ClickException
+        For what cannot be carried out, and after a run that checked nothing of a subject.
+    """
     if asked.listed:
         _print(_list)
         return 0
     _check(asked)
     report = _verified(asked)
     _write(report, asked)
+    if unchecked := [subject.name for subject in report.subjects if not subject.checked]:
+        raise click.ClickException(
+            f"nothing was checked of {', '.join(unchecked)}: no check that was asked for applies"
+        )
     return 0 if report.holds else 1
 
 
@@ -82,26 +92,44 @@ def _check(asked: Asked) -> None:
             if name in (*SUITES, *DTYPES):
                 refusal += "; several suites or types have commas between them"
             raise click.ClickException(refusal)
-    if any(":" in name for name in asked.names) and len(asked.function) > 1:
-        raise click.ClickException("a module:callable is one function: name one --function")
+    if asked.axis and not any(":" in name for name in asked.names):
+        raise click.ClickException(
+            f"--axis {asked.axis} is for a module:callable; {asked.names[0]} knows its axis"
+        )
     for word, needed in (("html", "matplotlib"), ("bfloat16", "ml_dtypes")):
         if word in (asked.form, *asked.dtype) and not importlib.util.find_spec(needed):
             install = "python -m pip install 'fastsoftmax[verify]'"
             raise click.ClickException(f"{word} needs {needed}: {install}")
-    out = asked.out
-    if out is not None and (not out.parent.is_dir() or (out.exists() and not out.is_file())):
-        raise click.ClickException(f"cannot write {str(out)!r}: not a file in a folder that exists")
+    if asked.out is not None:
+        _check_out(asked.out)
     for name in asked.names:
         if missing := _missing(name, asked):
             raise click.ClickException(missing)
 
 
+def _check_out(out: Path) -> None:
+    """That a report can be written there: it would be late to find out after the run."""
+    with _refusing(out):
+        if not out.parent.is_dir() or (out.exists() and not out.is_file()):
+            why = "not a file in a folder that exists"
+            raise click.ClickException(f"cannot write {str(out)!r}: {why}")
+        _partial(out).touch()
+        _partial(out).unlink()
+
+
 def _missing(name: str, asked: Asked) -> str:
-    """Why a subject cannot be verified here, '' where it can."""
+    """Why a subject cannot be verified as is asked, '' where it can."""
     if ":" in name:  # a stranger's code runs in a process of its own
         start = (name, asked.axis, next(iter(asked.function), ""), asked.target)
         with Runner(start, asked.time_limit) as runner:
-            return str(runner.describe().get("missing", ""))
+            described = runner.describe()
+        if "missing" in described:
+            return str(described["missing"])
+        if described["convention"] and len(asked.function) > 1:
+            return f"{name} is one function: name one --function"
+        if asked.axis and not described["convention"]:
+            return f"--axis {asked.axis} is for a callable; {name} is a Subject: it knows its axis"
+        return ""
     there = subjects.targets(name)
     if asked.target not in there:
         return f"{name} has no target {asked.target}; there is: {', '.join(there)}"
@@ -140,7 +168,7 @@ def _progress(asked: Asked) -> Iterator[Advance]:
         yield lambda description, share: None
         return
     terminal = sys.stderr.isatty()
-    about = sum(suites.seconds(asked.suites, asked.dtypes or DTYPES) for _ in asked.names)
+    about = len(asked.names) * suites.seconds(asked.suites, asked.dtypes or DTYPES)
     if about >= _LONG:
         count = f"{len(asked.names)} subjects" if len(asked.names) > 1 else asked.names[0]
         print(f"verifying {count}: about {duration(about)}", file=sys.stderr, flush=True)
@@ -177,7 +205,7 @@ def _print(show: Callable[[Console], None]) -> None:
 
 def _write(report: Report, asked: Asked) -> None:
     if asked.out is None and asked.form == "terminal":
-        _print(lambda console: reports.to_terminal(report, console))
+        _print(lambda console: reports.to_terminal(report, console, reports.SHOWN_FINDINGS))
         return
     if asked.form == "terminal":
         written = io.StringIO()
@@ -203,13 +231,25 @@ def _write(report: Report, asked: Asked) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is there when it is whole, or not at all."""
-    try:
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = _partial(path)
+    with _refusing(path):
         try:
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """Where a file is while it is not whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Where the file cannot be written, one line that names it."""
+    try:
+        yield
     except OSError as error:
         raise click.ClickException(f"cannot write {str(path)!r}: {error.strerror}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -123,9 +122,8 @@ def _head(report: Report) -> str:
     """The title, a verdict for each subject, and what was run where."""
     lines = []
     for number, subject in enumerate(report.subjects):
-        line = _marked(subject.holds, verdict(subject))
-        if all(r.status == SKIPPED for r in subject.results):
-            line = f"{escape(subject.name)}: nothing was checked"
+        text = verdict(subject)
+        line = _marked(subject.holds, text) if subject.checked else _broken(text)
         link = "" if subject.holds else f' <a href="#subject-{number}"><small>which?</small></a>'
         lines.append(f"<li>{line}{link}</li>")
     facts = {
@@ -183,7 +181,7 @@ def _cell(suite: str, results: Sequence[Result]) -> str:
     """One subject in one suite."""
     count = Counter(r.status for r in results)
     total = count[HELD] + count[FAILED]
-    figure = reports.tests(results) if suite == "scipy" else ulps(_worst(results))
+    figure = reports.tests(results) if suite == "scipy" else ulps(worst(results))
     # Properties and their like are counted: what they are off by is not an error of one result.
     lines = [f"<b>{figure}</b>"] if total and (suite in MEASURED or suite == "scipy") else []
     if total:
@@ -197,13 +195,6 @@ def _cell(suite: str, results: Sequence[Result]) -> str:
     if count[SKIPPED]:
         lines.append(f"<small>{count[SKIPPED]:,} not applicable</small>")
     return f"<td{' class=failed' if count[FAILED] else ''}>{' '.join(lines) or '-'}</td>"
-
-
-def _worst(results: Sequence[Result]) -> float | None:
-    """The largest error; what is not a number counts as infinite."""
-    if any(r.ulp is not None and math.isnan(r.ulp) for r in results):
-        return math.inf
-    return worst(results)
 
 
 def _table(head: Iterable[str], rows: Iterable[str], name: str = "") -> str:
@@ -342,28 +333,17 @@ def _inapplicable(report: Report) -> str:
 
 def _scipy(report: Report) -> str:
     """SciPy on the inputs of the subject that it was measured beside."""
-    measured: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for result in (r for s in report.subjects for r in s.results if r.scipy):
-        measured.setdefault((result.function, result.dtype), []).append(result.scipy)
-    rows = []
-    for (function, dtype), found in measured.items():
-        cells = ""
-        for key in ("same type", "float64"):
-            errors = [errors[key] for errors in found if key in errors]
-            # Not <= 2, so that what is not a number is among them.
-            off = sum(not error <= figures.PROMISE for error in errors)
-            texts = (ulps(max(errors)), f"{off:,} of {len(errors):,}") if errors else ("-", "-")
-            cells += "".join(f'<td class="number">{text}</td>' for text in texts)
-        rows.append(f"<tr><td>{escape(function)}</td><td>{escape(dtype)}</td>{cells}</tr>")
+    rows = [
+        f"<tr><td>{escape(line.function)}</td><td>{escape(line.dtype)}</td>"
+        + "".join(f'<td class="number">{cell}</td>' for cell in line.cells)
+        + "</tr>"
+        for line in reports.scipy_beside(report)
+    ]
     if not rows:
         return ""
-    beyond = "inputs off by more than 2 ULP"
     return (
-        "<h2>SciPy on the same inputs</h2>\n<p>SciPy's worst error in ULP in the same type, and in "
-        "float64 with the result rounded to the type. A dash: SciPy does not take the type.</p>\n"
-        + _table(
-            ["function", "type", "worst, same type", beyond, "worst, in float64", beyond], rows
-        )
+        f"<h2>{escape(reports.SCIPY_TITLE)}</h2>\n<p>Here is {escape(reports.SCIPY_ABOUT)}.</p>\n"
+        + _table(["function", "type", *map(escape, reports.SCIPY_COLUMNS)], rows)
     )
 
 

@@ -134,7 +134,10 @@ class Runner:
         self.close()
 
     def describe(self) -> dict[str, Any]:
-        """What the subject is: its version, functions and dtypes; or ``missing``, why not."""
+        """What the subject is: its version, functions, dtypes and convention.
+
+        Or ``missing``, why it is not there.
+        """
         try:
             return dict(self._ask(None))
         except (TimeoutError, EOFError) as error:
@@ -144,7 +147,7 @@ class Runner:
     def run(self, request: dict[str, Any], progress: Callable[[float], None]) -> list[Result]:
         """The results of one check; a hang or a crash is one of them."""
         if self._failures >= PATIENCE:
-            finding = Finding("crashed", f"not run: given up after {PATIENCE} hangs and crashes")
+            finding = Finding("given up", f"not run, after {PATIENCE} crashes and hangs")
             return [_failed(request, finding)]
         try:
             if self._worker is None:
@@ -192,6 +195,7 @@ def serve() -> None:
         "version": subject.version,
         "functions": tuple(subject.functions),
         "dtypes": subject.dtypes,
+        "convention": subject.convention,
     }
     _transmit(answers, ("answer", description))
     while (request := _receive(requests)) is not None:
@@ -204,9 +208,8 @@ def serve() -> None:
             # and said to be one.
             at = traceback.extract_tb(error.__traceback__)[-1]
             words = f"{type(error).__name__}: {error} ({os.path.basename(at.filename)}:{at.lineno})"
-            results = [
-                _failed(request, Finding("crashed", f"the verification itself failed: {words}"))
-            ]
+            finding = Finding("faulty", f"the verification itself failed: {words}")
+            results = [_failed(request, finding)]
         _transmit(answers, ("answer", results))
 
 

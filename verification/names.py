@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MAPPED = ("softmax", "log_softmax")  # a result for each logit
 REDUCED = ("logsumexp", "entropy")  # one result a row
@@ -38,6 +38,11 @@ TIME_LIMIT = 120.0
 
 def unknown(what: str, word: str, there: Sequence[str]) -> str:
     """That a word is not known, which are, and which may have been meant."""
-    near = difflib.get_close_matches(word, there, n=1)
-    meant = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {what} {word!r}{meant}; there is: {', '.join(there)}"
+    return f"unknown {what} {word!r}{meant(word, there)}; there is: {', '.join(there)}"
+
+
+def meant(word: str, there: Iterable[str]) -> str:
+    """Which of the words that are there may have been meant; nothing where none is near."""
+    bare = {name.lstrip("-"): name for name in there}  # or all options would be near each other
+    near = difflib.get_close_matches(word.lstrip("-"), bare, n=1)
+    return f" (did you mean {bare[near[0]]!r}?)" if near else ""

@@ -5,20 +5,32 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from verification.errors import PROMISE
 from verification.names import FUNCTIONS, MEASURED
-from verification.results import FAILED, HELD, KINDS, SKIPPED, Report, Result, SubjectReport, worst
+from verification.results import (
+    FAILED,
+    HELD,
+    KINDS,
+    SKIPPED,
+    Report,
+    Result,
+    SubjectReport,
+    largest,
+    worst,
+)
 
 # What counts of checks leave unsaid: what rounding explains, and the suites of these names.
 _UNSAID = ("rounding", "property", "test")
 # What is wrong with a subject as a whole: that it is not there, or the type of its results.
 WHOLE = "subject"
-_SHOWN_FINDINGS = 12
+# Kinds of failure that are shown of a subject on a terminal; a file has them all.
+SHOWN_FINDINGS = 12
 
 
 def ulps(value: float | None) -> str:
@@ -98,7 +110,7 @@ def verdict(subject: SubjectReport) -> str:
     """One line about a subject."""
     total = sum(r.status != SKIPPED for r in subject.results)
     name = f"{subject.name} {subject.version}".strip()
-    if not total:
+    if not subject.checked:
         return f"{name}: nothing was checked"
     if subject.holds:
         return f"{name}: all {total:,} checks hold"
@@ -116,13 +128,57 @@ def rows(report: Report) -> list[str]:
     return [*([WHOLE] if whole else []), *report.suites]
 
 
+# --- SciPy on the same inputs ----------------------------------------------------------------
+
+SCIPY_TITLE = "SciPy on the same inputs"
+SCIPY_ABOUT = (
+    "its worst error in ULP and the inputs beyond 2 ULP, in the same type, and in float64 with the "
+    "result rounded to the type; a dash where SciPy does not take the type"
+)
+SCIPY_COLUMNS = ("same type", "> 2 ULP", "in float64", "> 2 ULP")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """SciPy on the inputs of one function and type: texts for `SCIPY_COLUMNS`."""
+
+    function: str
+    dtype: str
+    cells: tuple[str, ...]
+
+
+def scipy_beside(report: Report) -> list[Beside]:
+    """SciPy on the inputs of the subject that it was measured beside, by function and type.
+
+    There is nothing to show beside another library that holds: nobody asked how SciPy does.
+    """
+    if report.holds and all(subject.name != "fastsoftmax" for subject in report.subjects):
+        return []
+    measured: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for result in (r for s in report.subjects for r in s.results if r.scipy):
+        measured.setdefault((result.function, result.dtype), []).append(result.scipy)
+    found = []
+    for about, every in measured.items():
+        cells: list[str] = []
+        for key in ("same type", "float64"):
+            errors = [errors[key] for errors in every if key in errors]
+            # Not <=, so that what is not a number is among them.
+            off = sum(not error <= PROMISE.ulp for error in errors)
+            cells += [ulps(largest(errors)), f"{off:,} of {len(errors):,}" if errors else "-"]
+        found.append(Beside(*about, tuple(cells)))
+    return found
+
+
 # --- the terminal ----------------------------------------------------------------------------
 
 
-def to_terminal(report: Report, console: Console) -> None:
-    """The verdicts, the table, and each kind of failure with its shortest reproduction."""
+def to_terminal(report: Report, console: Console, most: int | None = None) -> None:
+    """The verdicts, the table, and each kind of failure with its shortest reproduction.
+
+    Of a subject the first ``most`` kinds of failure are shown, all of them by default.
+    """
     for subject in report.subjects:
-        style = "green" if subject.holds else "red"
+        style = ("green" if subject.holds else "red") if subject.checked else "yellow"
         console.print(f"[{style}]{escape(verdict(subject))}[/{style}]")
     machine = ", ".join(f"{key} {value}" for key, value in report.machine.items())
     console.print(f"[dim]{escape(machine)}, seed {report.seed}[/dim]")
@@ -135,10 +191,8 @@ def to_terminal(report: Report, console: Console) -> None:
     for subject in report.subjects:
         _print_skipped(subject, console)
     for subject in report.subjects:
-        _print_findings(subject, console)
-    # Beside another library that holds, how SciPy does is not asked.
-    if not report.holds or any(subject.name == "fastsoftmax" for subject in report.subjects):
-        _print_scipy(report, console)
+        _print_findings(subject, console, most)
+    _print_scipy(report, console)
 
 
 def _tables(report: Report, width: int) -> Iterator[Table]:
@@ -190,9 +244,9 @@ def _print_skipped(subject: SubjectReport, console: Console) -> None:
         console.print(f"[dim]{escape(subject.name)}: not applicable: {escape(listed)}[/dim]")
 
 
-def _print_findings(subject: SubjectReport, console: Console) -> None:
+def _print_findings(subject: SubjectReport, console: Console, most: int | None) -> None:
     groups = list(grouped(subject))
-    for result, others in groups[:_SHOWN_FINDINGS]:
+    for result, others in groups[:most]:
         finding = result.finding
         assert finding is not None  # a failure has one
         place = f"{result.suite}: {result.case}" if result.suite != WHOLE else ""
@@ -218,45 +272,21 @@ def _print_findings(subject: SubjectReport, console: Console) -> None:
             console.print(grid)
         if finding.python:  # in one line, to be copied
             console.print(f"  repeat    {escape(finding.python)}", soft_wrap=True)
-    if len(groups) > _SHOWN_FINDINGS:
+    if left := len(groups[len(groups) if most is None else most :]):
         console.print(
-            f"\nand {len(groups) - _SHOWN_FINDINGS} more kinds of failure of "
-            f"{escape(subject.name)}: --format html or json has them all"
+            f"\nand {left} more kinds of failure of {escape(subject.name)}: "
+            "a file has them all (-o report.html, .json or .txt)"
         )
 
 
-def scipy_disagreements(report: Report) -> dict[tuple[str, str], tuple[int, int, float, float]]:
-    """SciPy on the first subject's inputs, by function and dtype.
-
-    How many inputs, on how many it is off by more than 2 ULP (in float64, rounded, where it does
-    not take the type), its worst ULP in the same type and in float64, NaN where there is none.
-    """
-    found: dict[tuple[str, str], tuple[int, int, float, float]] = {}
-    for result in report.subjects[0].results if report.subjects else ():
-        if result.scipy:
-            same = result.scipy.get("same type", math.nan)
-            wide = result.scipy.get("float64", math.nan)
-            count, off, worst_same, worst_wide = found.get(
-                (result.function, result.dtype), (0, 0, math.nan, math.nan)
-            )
-            judged = same if not math.isnan(same) else wide
-            found[result.function, result.dtype] = (
-                count + 1,
-                off + (judged > 2),
-                float(np.fmax(worst_same, same)),
-                float(np.fmax(worst_wide, wide)),
-            )
-    return found
-
-
 def _print_scipy(report: Report, console: Console) -> None:
-    found = scipy_disagreements(report)
+    found = scipy_beside(report)
     if not found:
         return
-    console.print("\nSciPy on the same inputs: its worst ULP in the same type, and in float64")
-    table = Table("function", "type", "inputs", "off by > 2 ULP", "same type", "in float64")
-    for (function, dtype), (count, off, same, wide) in found.items():
-        table.add_row(function, dtype, f"{count:,}", f"{off:,}", ulps(same), ulps(wide))
+    console.print(f"\n{SCIPY_TITLE}: {SCIPY_ABOUT}")
+    table = Table("function", "type", *SCIPY_COLUMNS)
+    for line in found:
+        table.add_row(line.function, line.dtype, *line.cells)
     console.print(table)
 
 

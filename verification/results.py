@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ KINDS = {
     "missing": "the subject, a function or a type that was asked for is not there",
     "crashed": "the process ended",
     "timed out": "nothing came back within the time limit",
+    "given up": "not run, after several crashes and hangs of the subject",
+    "faulty": "the verification itself failed: a mistake of its own, not of the subject",
     "broken": "the call raised, returned another type or shape, wrote into its argument, or "
     "left out= without the result",
     "infinite": "NaN or infinity where a number should be, or a number for them",
@@ -31,7 +33,13 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A check that failed: what happened, and how to see it again. kind: one of `KINDS`."""
+    """A check that failed: what happened, and how to see it again.
+
+    Raises
+    ------
+    ValueError
+        Where kind is not one of `KINDS`: no report would have a word for it.
+    """
 
     kind: str
     message: str  # one line
@@ -41,6 +49,10 @@ class Finding:
     got: str = ""
     expected: str = ""
     python: str = ""  # a line that repeats it
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,11 @@ class SubjectReport:
     functions: tuple[str, ...]
     dtypes: tuple[str, ...]
     results: tuple[Result, ...]
+
+    @property
+    def checked(self) -> bool:
+        """Whether any check applied."""
+        return any(r.status != SKIPPED for r in self.results)
 
     @property
     def holds(self) -> bool:
@@ -127,7 +144,10 @@ Numbers that are not finite are the strings "inf" and "nan". Empty fields are le
 
 
 def to_json(report: Report) -> str:
-    """The report as JSON text (see ``SCHEMA``); the same but for its date from run to run."""
+    """The report as JSON text (see ``SCHEMA``).
+
+    It is the same but for its date from run to run, unless a search was ended by time.
+    """
     document = {
         "schema": _SCHEMA,
         "date": report.date,
@@ -212,7 +232,11 @@ def from_json(text: str) -> Report:
     )
 
 
-def worst(results: Sequence[Result]) -> float | None:
+def worst(results: Iterable[Result]) -> float | None:
     """The largest error among results, None if none was measured."""
-    measured = [r.ulp for r in results if r.ulp is not None]
-    return max(measured) if measured else None
+    return largest(r.ulp for r in results if r.ulp is not None)
+
+
+def largest(errors: Iterable[float]) -> float | None:
+    """The largest of some errors, None of none; what is not a number counts as infinite."""
+    return max((math.inf if math.isnan(e) else e for e in errors), default=None)

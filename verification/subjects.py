@@ -44,7 +44,7 @@ class Subject:
     dtypes: tuple[str, ...] = ("float32", "float64")
     # Whether it is given the caller's array as it is: strides, byte order, integers and all.
     takes_arrays: bool = True
-    convention: str = ""  # of a ``module:callable``
+    convention: str = ""  # of a ``module:callable``, and of nothing else
     # The functions with their own signatures, where those are SciPy's or more.
     originals: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     gradient: Gradient | None = None
@@ -181,7 +181,7 @@ def _from_callable(name: str, convention: str, function: str) -> Subject:
     for part in attribute.split("."):
         call = getattr(call, part, None)
     if isinstance(call, Subject):  # described by its author: several functions, options, bounds
-        return dataclasses.replace(call, name=name)
+        return dataclasses.replace(call, name=name, convention="")
     if not callable(call):
         raise Missing(f"{module_name} has no function {attribute!r}")
     try:
@@ -189,7 +189,7 @@ def _from_callable(name: str, convention: str, function: str) -> Subject:
     except (TypeError, ValueError):
         parameters = frozenset({"axis"})
     if function == "exp":
-        return Subject(name, version, {"exp": _elementwise(call)})
+        return Subject(name, version, {"exp": _elementwise(call)}, convention="whole")
     if not convention:
         convention = next((word for word in ("axis", "dim") if word in parameters), "last")
     return Subject(
