@@ -152,7 +152,7 @@ class Call:
     ) -> None:  # fmt: skip
         given = arguments.unwrap(name, x)
         axis = given.container.axis(name, x, axis, dim)
-        computed = checks.floating(formula.name, given.values)
+        computed = checks.floating(name, given.values)
         dtype = arguments.element_type(dtype)
         self._formula, self._source, self._weight, self._dtype = formula, given, None, dtype
         if b is not None:
@@ -165,7 +165,7 @@ class Call:
         if self._there and not checks.has_kernel(self._computed):
             raise TypeError(f"a GPU computes no {self._computed}: use target='cpu'")
         if formula.real:
-            checks.check_real(formula.name, given.values.dtype, self._result)
+            checks.check_real(formula.name, name, given.values.dtype, self._result)
         self._shape = self._source.values.shape
         self._axes = checks.normalized_axes(len(self._shape), axis)
         # Its labels are matched with those that the logits had before b broadcast them.

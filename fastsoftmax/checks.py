@@ -47,11 +47,13 @@ def _floating(dtype: Type) -> Type | None:
 def floating(name: str, array: Array) -> Type:
     """The type that an array is computed in: its own, float64 for integers and booleans.
 
-    ``name``: of the function or argument that wants it.
+    ``name``: of the argument that it is.
     """
     computed = _floating(array.dtype)
     if computed is None:
-        raise TypeError(f"{name} needs real or complex numbers, got an array of {array.dtype!r}")
+        raise TypeError(
+            f"{name} must hold real or complex numbers, got an array of {array.dtype!r}"
+        )
     return computed
 
 
@@ -100,10 +102,10 @@ def cast(array: Array, dtype: Type) -> Array:
         return array.astype(dtype)
 
 
-def check_real(function: str, given: Type, result: Type) -> None:
+def check_real(function: str, name: str, given: Type, result: Type) -> None:
     """Refuse complex numbers."""
     if given.kind == "c":
-        raise TypeError(f"{function} needs real numbers, got an array of {given!r}")
+        raise TypeError(f"{name} must hold real numbers for {function}, got an array of {given!r}")
     if result.kind == "c":
         raise TypeError(f"dtype must be real for {function}, got {result!r}")
 

@@ -41,7 +41,7 @@ class DeviceCall:
         self._given = given is not None
         self._stream = library.current_stream(self._x) if given is None else given
         self._check_stream()
-        computed = elements.floating(formula.name, self._x.view.dtype)
+        computed = elements.floating(name, self._x.view.dtype)
         self._result = elements.result_type(computed, dtype)
         self._dtype = dtype
         self._computed = elements.wider(computed, self._result)

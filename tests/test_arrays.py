@@ -367,7 +367,7 @@ def test_dtype_sets_the_results_type(function):
     ],
 )
 def test_what_holds_no_numbers_is_refused(function, x):
-    with pytest.raises(TypeError, match=f"{function.__name__} needs real or complex numbers, got"):
+    with pytest.raises(TypeError, match=r"^[xa] must hold real or complex numbers, got"):
         function(x)
 
 
@@ -497,7 +497,7 @@ def test_misaligned_temperatures_are_aligned_before_a_kernel_reads_them(monkeypa
 def test_wrong_weights():
     with pytest.raises(ValueError, match=r"b of shape \(4,\) does not broadcast with a of shape"):
         logsumexp(np.zeros((2, 3)), b=np.ones(4))
-    with pytest.raises(TypeError, match="b needs real or complex numbers, got"):
+    with pytest.raises(TypeError, match="b must hold real or complex numbers, got"):
         logsumexp(np.zeros(2), b=["a", "b"])
     with pytest.raises(ValueError, match="b must be an array or make one"):
         logsumexp(np.zeros(2), b=[[1.0], [1.0, 2.0]])

@@ -31,6 +31,5 @@ def test_cases_of_the_verification_have_the_bits_of_the_cpu():
 
 
 @pytest.mark.slow
-@pytest.mark.thorough
 def test_cases_of_the_verification_in_every_type():
     simulated(str(HERE / "simulated_cases.py"), "4", "large")

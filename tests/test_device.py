@@ -356,7 +356,7 @@ def test_shapes_and_types_that_do_not_fit_are_refused_by_name(kernel):
     refused(TypeError, "temperature must not be a masked array: fill it", temperature=masked)
     for wrong in (-1, -1.0, np.nan, [1.0, 1.0, 1.0, 1.0, -2.0]):
         refused(ValueError, "temperature must not be negative or NaN", temperature=wrong)
-    words = "softmax needs float16, bfloat16, float32, float64 or integers on a GPU, got"
+    words = "x must hold float16, bfloat16, float32, float64 or integers on a GPU, got"
     refused(TypeError, words, x=OnDevice(X.astype(complex)))
     refused(TypeError, words, x=OnDevice(np.array(["a"])))
     apart = np.zeros(X.nbytes + 2, np.uint8)[2:].view(np.float32).reshape(X.shape)

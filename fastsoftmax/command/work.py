@@ -38,7 +38,7 @@ class Work:
         self._axis = axis % len(shape)
         formula = _formula(request.function)
         self._reduces = not formula.mapped
-        computed = checks.floating(formula.name, np.empty(0, logits.dtype))
+        computed = checks.floating(name, np.empty(0, logits.dtype))
         self.dtype = checks.result_type(formula.name, computed, request.dtype)
         wide = checks.wider(computed, self.dtype)
         if request.target == "cuda" and not checks.has_kernel(wide):

@@ -24,13 +24,13 @@ def is_integer(dtype: str) -> bool:
     return dtype == "bool" or dtype.startswith(("int", "uint"))
 
 
-def floating(function: str, dtype: str) -> str:
+def floating(name: str, dtype: str) -> str:
     """The type that logits are computed in: their own, float64 for integers and booleans."""
     if dtype in SIZES:
         return dtype
     if is_integer(dtype):
         return "float64"
-    raise TypeError(f"{function} needs {', '.join(SIZES)} or integers on a GPU, got {dtype}")
+    raise TypeError(f"{name} must hold {', '.join(SIZES)} or integers on a GPU, got {dtype}")
 
 
 def result_type(computed: str, dtype: Any) -> str:
