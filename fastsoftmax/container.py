@@ -100,6 +100,8 @@ class Masked(Container):
         return None if x.dtype.names else ~np.ma.getmaskarray(x)
 
     def rewrapped(self, x: Any, result: Any) -> Any:
+        if x is np.ma.masked:  # the one number that is masked, which others compare with by `is`
+            return x
         return _masked(x, result, np.ma.getmaskarray(x).copy())
 
     def rewrapped_reduced(

@@ -55,8 +55,7 @@ class Series(_Pandas):
             return result
         dtype = _result_dtype([x.dtype], result.dtype)
         made = type(x)(result, None if axes else x.index, dtype, x.name, copy=False)
-        made.attrs = dict(x.attrs)
-        return made
+        return made.__finalize__(x)  # attributes, copied, and flags
 
 
 class DataFrame(_Pandas):
@@ -93,8 +92,7 @@ class DataFrame(_Pandas):
             made = type(x)(result, labels[0], labels[1], dtype, copy=False)
         else:
             made = sys.modules["pandas"].Series(result, labels[axes == (0,)], dtype, copy=False)
-        made.attrs = dict(x.attrs)
-        return made
+        return made.__finalize__(x)
 
 
 def _numbered(axis: Any, names: Mapping[str, int]) -> Any:
@@ -119,7 +117,8 @@ def _pandas_numbers(name: str, column: Any, place: str) -> Array:
         )
     numbers = getattr(dtype, "numpy_dtype", dtype)
     if not isinstance(numbers, np.dtype) or numbers.kind not in "biufc":
-        raise TypeError(f"{name} must hold numbers, got {dtype}{place}")
+        wanted = "booleans" if name == "where" else "numbers"
+        raise TypeError(f"{name} must hold {wanted}, got {dtype}{place}")
     if isinstance(dtype, np.dtype) or not column.hasnans:
         return column.to_numpy(numbers)  # type: ignore[no-any-return]
     _refuse_missing(name, column.isna().sum(), place)

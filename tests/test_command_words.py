@@ -365,3 +365,16 @@ def test_bash_completes(tmp_path, words, offered):
 def test_other_shells_have_their_scripts(capsys, shell):
     assert main(["completion", shell]) == 0
     assert f"_FASTSOFTMAX_COMPLETE={shell}_complete" in capsys.readouterr().out
+
+
+def test_a_rate_is_told_of_what_is_large_enough_to_have_one(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.zeros((2000, 1000), np.float32))
+    assert main(["score", str(tmp_path / "x.npy")]) == 0
+    assert " GB/s (after" in capsys.readouterr().out
+
+
+def test_what_is_not_near_is_not_suggested(capsys):
+    assert main(["score", "--target", "gpu"]) == 2
+    assert "mean" not in capsys.readouterr().err
+    assert main(["score", "--over"]) == 2
+    assert "Did you mean '--overwrite'?" in capsys.readouterr().err

@@ -875,3 +875,29 @@ def test_columns_of_a_polars_frame_are_refused_with_what_helps():
         softmax(polars.DataFrame({"a": [[1.0], [2.0]]}))
     with pytest.raises(TypeError, match=r"cast it to polars\.Float64"):
         softmax(polars.DataFrame({"a": polars.Series([1]).cast(polars.Decimal(10, 1))}))
+
+
+def test_the_number_that_is_masked_stays_it():
+    assert softmax(np.ma.masked) is np.ma.masked
+    assert log_softmax(logsumexp(np.ma.masked_all(3))) is np.ma.masked
+
+
+def test_pandas_attributes_are_copied_and_flags_kept():
+    frame = pandas.DataFrame(np.eye(2), columns=["a", "b"])
+    frame.attrs["history"] = [1]
+    frame = frame.set_flags(allows_duplicate_labels=False)
+    for x, got in (
+        (frame, softmax(frame, axis=1)),
+        (frame, logsumexp(frame, axis=1)),
+        (frame["a"], softmax(frame["a"])),
+    ):
+        assert got.attrs == x.attrs
+        assert not got.flags.allows_duplicate_labels
+        got.attrs["history"].append(2)
+        assert frame.attrs["history"] == [1]
+
+
+def test_a_mask_of_objects_is_refused_for_want_of_booleans():
+    where = pandas.Series([True, False], dtype=object)
+    with pytest.raises(TypeError, match=r"^where must hold booleans, got object$"):
+        softmax(pandas.Series([1.0, 2.0]), where=where)

@@ -98,7 +98,7 @@ def _json(module: str) -> Callable[[_Called], _Called]:
 @click.rich_config({"theme": "cargo-slim", "default_string": "\\[default: {}]"})
 @click.pass_context
 def program(context: Context) -> None:
-    """softmax over millions of rows of logits: right, the same everywhere, and fast."""
+    """softmax, log_softmax, logsumexp and entropy over millions of rows of logits."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
         context.exit(2)  # no command is a wrong call: a script's variable may have been empty

@@ -36,6 +36,9 @@ from fastsoftmax.digits import Row, Worth
 Array = np.ndarray[Any, Any]
 Index = tuple[int, ...]
 
+# Bytes from which a rate says something of the library, and not of what begins a call.
+_MEASURED_FROM = 1_000_000
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
@@ -74,8 +77,10 @@ class Scored:
     @property
     def speed(self) -> str:
         """How fast it was, in words."""
-        rate = printing.two_digits(self.moved / self.seconds / 1e9)
-        return f"{printing.duration(self.seconds)}, {rate} GB/s"
+        took = printing.duration(self.seconds)
+        if self.moved < _MEASURED_FROM:
+            return took
+        return f"{took}, {printing.two_digits(self.moved / self.seconds / 1e9)} GB/s"
 
     @property
     def size(self) -> str:
