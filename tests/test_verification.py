@@ -747,3 +747,28 @@ def test_the_worst_of_every_float32_has_its_kind(name, x, worst, kind):
     bound = subject.bound("softmax", "float32")
     result = exhaustive._result(common, "first", counts, subject, bound)
     assert (result.finding.kind, result.case) == (kind, "two: first")
+
+
+def test_types_that_a_stranger_refuses_are_not_held_against_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.joinpath("narrow.py").write_text(
+        """
+import numpy as np
+from fastsoftmax import softmax
+def only32(x, axis):
+    if x.dtype != np.float32:
+        raise TypeError("float32 only")
+    return softmax(x, axis=axis)
+def none(x, axis):
+    raise TypeError("never")
+"""
+    )
+    report = runs.verify(["narrow:only32"], suite=["hard"])
+    assert report.holds
+    (refused,) = [r for r in report.subjects[0].results if r.case == "type"]
+    assert (refused.status, refused.dtype) == ("not applicable", "float64")
+    assert refused.note == "narrow:only32 takes no float64: raises TypeError: float32 only"
+    asked = runs.verify(["narrow:only32"], suite=["hard"], dtype=["float64"])
+    assert {r.finding.kind for r in asked.subjects[0].failures} == {"broken"}
+    never = runs.verify(["narrow:none"], suite=["hard"])
+    assert {r.dtype for r in never.subjects[0].failures} == {"float32", "float64"}

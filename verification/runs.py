@@ -148,6 +148,8 @@ def _verify_one(
         progress(f"{name}: done", 1.0)
         lacking = [] if functions else _lacking(name, has, suite)
         flat = [result for found in results for result in found]
+        if not dtypes:
+            flat = without_refused_types(name, flat)
         return SubjectReport(
             name=name,
             version=described["version"],
@@ -191,6 +193,29 @@ def _lacking(name: str, has: Sequence[str], suite: Sequence[str]) -> list[Result
         for f in FUNCTIONS
         if f not in has and set(suite) - {"exhaustive"}
     ]
+
+
+def without_refused_types(name: str, results: list[Result]) -> list[Result]:
+    """The results without those of types of which every call raised the same error.
+
+    Nobody asked for these by name, and the subject does not take them. Another type it must take,
+    else it is broken.
+    """
+    words: dict[str, set[str]] = {}
+    for result in results:
+        if result.dtype and result.status != SKIPPED:
+            finding = result.finding
+            raised = finding and finding.kind == "broken" and finding.message.startswith("raises ")
+            message = finding.message if finding and raised else ""
+            words.setdefault(result.dtype, set()).add(message)
+    refused = {d: said.pop() for d, said in words.items() if len(said) == 1 and "" not in said}
+    if len(refused) == len(words):
+        return results
+    noted = [
+        Result("subject", "type", "", dtype, SKIPPED, note=f"{name} takes no {dtype}: {message}")
+        for dtype, message in refused.items()
+    ]
+    return noted + [result for result in results if result.dtype not in refused]
 
 
 def types_returned(results: Sequence[Result]) -> list[Result]:
