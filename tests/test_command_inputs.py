@@ -11,6 +11,7 @@ import threading
 
 import numpy as np
 import pytest
+from test_command import refused
 
 import fastsoftmax
 from fastsoftmax.arithmetic.formulas import FORMULAS
@@ -26,16 +27,6 @@ def bytes_of(array):
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
-
-
-def refused(capsys, *arguments):
-    """The line that a wrong call prints, and nothing else."""
-    assert main([str(a) for a in arguments]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("fastsoftmax: ")
-    assert printed.err.count("\n") == 1
-    return printed.err
 
 
 def command(*arguments, **streams):

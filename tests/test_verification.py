@@ -17,6 +17,7 @@ import fastsoftmax
 import verification
 from verification import checks, exhaustive, markers, readme, runs, search, subjects
 from verification.__main__ import main
+from verification.calls import refused_axis
 from verification.checks import Task
 from verification.isolation import Runner
 from verification.names import FUNCTIONS, OPTIONS, REDUCED, SUITES
@@ -761,6 +762,8 @@ def only32(x, axis):
     return softmax(x, axis=axis)
 def none(x, axis):
     raise TypeError("never")
+from verification.subjects import Subject
+described = Subject("d", "1", {"softmax": only32}, dtypes=("float32", "float64"))
 """
     )
     report = runs.verify(["narrow:only32"], suite=["hard"])
@@ -770,5 +773,14 @@ def none(x, axis):
     assert refused.note == "narrow:only32 takes no float64: raises TypeError: float32 only"
     asked = runs.verify(["narrow:only32"], suite=["hard"], dtype=["float64"])
     assert {r.finding.kind for r in asked.subjects[0].failures} == {"broken"}
+    # Its author has said that it takes both.
+    (described,) = runs.verify(["narrow:described"], suite=["hard"]).subjects
+    assert {(r.dtype, r.finding.kind) for r in described.failures} == {("float64", "broken")}
     never = runs.verify(["narrow:none"], suite=["hard"])
     assert {r.dtype for r in never.subjects[0].failures} == {"float32", "float64"}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_no_case_is_excused_for_an_axis_that_fastsoftmax_refuses(function):
+    ours = subjects.load("fastsoftmax")
+    assert [refused_axis(ours, function, axis) for axis in (0, None, (0, 1))] == ["", "", ""]

@@ -148,7 +148,7 @@ def _verify_one(
         progress(f"{name}: done", 1.0)
         lacking = [] if functions else _lacking(name, has, suite)
         flat = [result for found in results for result in found]
-        if not dtypes:
+        if ":" in name and described["convention"] and not dtypes:
             flat = without_refused_types(name, flat)
         return SubjectReport(
             name=name,
@@ -196,10 +196,10 @@ def _lacking(name: str, has: Sequence[str], suite: Sequence[str]) -> list[Result
 
 
 def without_refused_types(name: str, results: list[Result]) -> list[Result]:
-    """The results without those of types of which every call raised the same error.
+    """A plain callable's results without those of types of which every call raised the same error.
 
-    Nobody asked for these by name, and the subject does not take them. Another type it must take,
-    else it is broken.
+    Nobody has said which types it takes, neither its author nor who asks. One it must take, else it
+    is broken.
     """
     words: dict[str, set[str]] = {}
     for result in results:
