@@ -19,11 +19,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from verification import speed, spreads
+from verification.speed import OURS, Measured
 from verification.spreads import Errors
 
 FOLDER = Path("tests/benchmarks")
 OVERVIEW, BANDWIDTH = "overview.svg", "bandwidth.svg"
-OURS = "fastsoftmax"
 # Beside us in the overview, where more would hide each other.
 BESIDE = ("scipy", "torch", "onnxruntime")
 
@@ -90,26 +90,30 @@ def overview(errors: Sequence[Errors], run: Mapping[str, Any]) -> str:
         return _svg(figure)
 
 
+def _of_rows(run: Mapping[str, Any]) -> list[dict[str, Measured]]:
+    """What was measured of float32 softmax along contiguous rows, for each shape by library."""
+    return [
+        group
+        for (function, dtype, shape), group in speed.groups_of(run).items()
+        if (function, dtype) == ("softmax", "float32") and shape.endswith("axis -1")
+    ]
+
+
 def _times(run: Mapping[str, Any], library: str) -> dict[float, float]:
-    """A library's time over ours by the length of contiguous rows, float32 softmax."""
+    """A library's time over ours by the length of rows."""
     found: dict[float, float] = {}
-    for (function, dtype, shape), group in speed.groups_of(run).items():
-        if (function, dtype) == ("softmax", "float32") and shape.endswith("axis -1"):
-            ratio = speed.relative_to_ours(group, library)
-            if ratio is not None:
-                # Of two shapes with rows of one length, the one where we are the less fast.
-                length = float(group[library]["length"])
-                found[length] = min(ratio, found.get(length, ratio))
+    for group in _of_rows(run):
+        ratio = speed.relative_to_ours(group, library)
+        if ratio is not None:
+            # Of two shapes with rows of one length, the one where we are the less fast.
+            length = float(group[library]["length"])
+            found[length] = min(ratio, found.get(length, ratio))
     return found
 
 
 def bandwidth(run: Mapping[str, Any]) -> str:
     """SVG: bandwidth against the length of contiguous rows, float32 softmax, and the copy's."""
-    rows = [
-        group
-        for (function, dtype, shape), group in speed.groups_of(run).items()
-        if (function, dtype) == ("softmax", "float32") and shape.endswith("axis -1")
-    ]
+    rows = _of_rows(run)
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot()
