@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,9 +19,30 @@ from fastsoftmax.cpu import plan
 
 Array = np.ndarray[Any, Any]
 
-# What functions call their logits, where that is not x, and their axis where none is given.
+# What functions call their logits, where that is not x.
 _LOGITS = {"logsumexp": "a"}
-_AXIS = {"entropy": -1}
+# Those whose axis is None where none is given, as SciPy's; of all others it is the last.
+_OVER_ALL = "softmax", "log_softmax", "logsumexp"
+
+
+class Function(Protocol):
+    """What a call has to know of a function of rows; a `Formula` is one."""
+
+    @property
+    def name(self) -> str:
+        """Its public name."""
+
+    @property
+    def mapped(self) -> bool:
+        """Whether there is a result for each element, else one a row."""
+
+    @property
+    def absent(self) -> float:
+        """The result for an element that is masked; else that of a row without any."""
+
+    @property
+    def real(self) -> bool:
+        """Whether it has no meaning for complex numbers."""
 
 
 def rows(
@@ -76,27 +97,41 @@ def rows(
     )  # fmt: skip
 
 
-def _refuse_both(formula: Formula, axis: Any, dim: Any) -> None:
+def on_host(
+    kind: type[Call], function: Function, name: str, x: Any, axis: Any, *, dim: Any = None,
+    out: Any = None, keepdims: bool = False, **beside: Any,
+) -> Any:  # fmt: skip
+    """What a kind of call that is computed on the CPU alone makes of ``x``."""
+    if arguments.library_of(x) is not None:
+        raise ValueError(f"{function.name} is computed on the CPU: copy {name} to the host first")
+    if dim is not None:
+        _refuse_both(function, axis, dim)
+    return _each(kind.plain, function, name, x, axis, dim, out, keepdims, kind=kind, **beside)
+
+
+def _refuse_both(function: Function, axis: Any, dim: Any) -> None:
     """Refuse an ``axis`` that is not the default beside ``dim``."""
-    if axis is not None and not (type(axis) is int and axis == _AXIS.get(formula.name)):
+    default = function.name not in _OVER_ALL and type(axis) is int and axis == -1
+    if axis is not None and not default:
         raise ValueError(f"give axis or dim, not both: got axis={axis!r} and dim={dim!r}")
 
 
 def _each(
-    act: Callable[[Call], Any], formula: Formula, name: str, x: Any, axis: Any, dim: Any, out: Any,
-    keepdims: bool, **beside: Any,
+    act: Callable[[Any], Any], function: Function, name: str, x: Any, axis: Any, dim: Any, out: Any,
+    keepdims: bool, kind: type[Call] | None = None, **beside: Any,
 ) -> Any:  # fmt: skip
     """What is made of a call; for each part of ``x`` where it has some, all checked first."""
+    kind = kind or Call
     container = containers.container_of(x)
     parts = container.parts(name, x, axis, dim)
     if parts is None:
-        return act(Call(formula, name, x, axis, dim, out, keepdims, **beside))
+        return act(kind(function, name, x, axis, dim, out, keepdims, **beside))
     if out is not None:
         raise TypeError(f"out must not be given where {name} is several arrays: leave it out")
     given = {each: arguments.of_parts(each, beside[each], name, parts) for each in beside}
     calls = {
-        part: Call(
-            formula, f"{name}[{part!r}]", array, axis, dim, None, keepdims,
+        part: kind(
+            function, f"{name}[{part!r}]", array, axis, dim, None, keepdims,
             **{each: values[part] for each, values in given.items()},
         )
         for part, array in parts.items()
@@ -146,8 +181,11 @@ class Call:
     Made, it has refused all that can be wrong: nothing is computed before.
     """
 
+    # Whether kernels take rows alone, no columns.
+    _rows_alone = False
+
     def __init__(
-        self, formula: Formula, name: str, x: Any, axis: Any, dim: Any, out: Any, keepdims: bool,
+        self, formula: Any, name: str, x: Any, axis: Any, dim: Any, out: Any, keepdims: bool,
         *, where: Any, dtype: Any, temperature: Any = 1.0, b: Any = None, target: Any = None,
     ) -> None:  # fmt: skip
         given = arguments.unwrap(name, x)
@@ -216,7 +254,7 @@ class Call:
             values, temperature = checks.at_limits(values, temperature, self._mask, self._axes)
         if not checks.has_kernel(self._computed):
             return extended.computed(self._formula, values, self._axes, temperature, self._mask)
-        rows = layout.rows_of(values, self._axes)
+        rows = layout.rows_of(values, self._axes, self._rows_alone)
         seen = rows.view(values)
         numbers = None if temperature is None else rows.view_rows(temperature)
         counted = None if self._mask is None else rows.view(self._mask)
@@ -226,9 +264,12 @@ class Call:
 
             staged.compute(self._formula, seen, place, numbers, counted)
         else:
-            x, out = layout.stored(seen), layout.stored(place)
-            plan.compute(self._formula, x, out, numbers, counted)
+            self._compute(layout.stored(seen), layout.stored(place), numbers, counted)
         return rows.back(place, mapped)
+
+    def _compute(self, x: Array, out: Array, temperature: Array | None, mask: Array | None) -> None:
+        """Have kernels compute rows or columns into ``out``, arrays as these know them."""
+        plan.compute(self._formula, x, out, temperature, mask)
 
     def _weighted(self) -> tuple[Array, Array]:
         """log|sum(weight * exp(x))| and the sum's sign, with the reduced axes at length 1."""
