@@ -19,11 +19,15 @@ from typing import TYPE_CHECKING
 __all__ = [
     "ERROR_BOUNDS",
     "__version__",
+    "cross_entropy",
+    "cross_entropy_and_gradient",
     "entropy",
+    "label_log_probabilities",
     "log_softmax",
     "logsumexp",
     "set_threading",
     "softmax",
+    "top_k",
 ]
 
 __version__ = "0.1.0"
@@ -41,15 +45,17 @@ if TYPE_CHECKING or not _begins_the_command_line():
     from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
+    from fastsoftmax.losses import cross_entropy, cross_entropy_and_gradient
+    from fastsoftmax.scoring import label_log_probabilities, top_k
 else:
     # It answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to import.
     # Whatever else has that name finds the library's names as it asks for them.
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import functions
+        from fastsoftmax import functions, losses, scoring
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 
-        homes = functions, formulas, threads
+        homes = functions, formulas, threads, scoring, losses
         return next(getattr(home, name) for home in homes if hasattr(home, name))

@@ -99,14 +99,15 @@ def rows(
 
 def on_host(
     kind: type[Call], function: Function, name: str, x: Any, axis: Any, *, dim: Any = None,
-    out: Any = None, keepdims: bool = False, **beside: Any,
+    out: Any = None, keepdims: bool = False, act: Any = None, **beside: Any,
 ) -> Any:  # fmt: skip
-    """What a kind of call that is computed on the CPU alone makes of ``x``."""
+    """What a kind of call that is computed on the CPU alone makes of ``x``: ``act(call)``."""
     if arguments.library_of(x) is not None:
         raise ValueError(f"{function.name} is computed on the CPU: copy {name} to the host first")
     if dim is not None:
         _refuse_both(function, axis, dim)
-    return _each(kind.plain, function, name, x, axis, dim, out, keepdims, kind=kind, **beside)
+    act = act or kind.plain
+    return _each(act, function, name, x, axis, dim, out, keepdims, kind=kind, **beside)
 
 
 def _refuse_both(function: Function, axis: Any, dim: Any) -> None:
@@ -137,10 +138,10 @@ def _each(
         for part, array in parts.items()
     }  # fmt: skip
     made = {part: act(call) for part, call in calls.items()}
-    if act is not Call.signed:
+    if not any(isinstance(each, tuple) for each in made.values()):
         return container.together(x, made)
-    values, signs = ({part: pair[place] for part, pair in made.items()} for place in range(2))
-    return container.together(x, values), container.together(x, signs)
+    values, others = ({part: pair[place] for part, pair in made.items()} for place in range(2))
+    return container.together(x, values), container.together(x, others)
 
 
 def _library(name: str, x: Any, target: Any, stream: Any) -> Any:
@@ -204,7 +205,7 @@ class Call:
             raise TypeError(f"a GPU computes no {self._computed}: use target='cpu'")
         if formula.real:
             checks.check_real(formula.name, name, given.values.dtype, self._result)
-        self._shape = self._source.values.shape
+        self._shape: checks.Shape = self._source.values.shape
         self._axes = checks.normalized_axes(len(self._shape), axis)
         # Its labels are matched with those that the logits had before b broadcast them.
         mask = arguments.mask(where, given)
@@ -219,14 +220,17 @@ class Call:
     def _write_to(self, out: Any, keepdims: bool) -> None:
         """Take the array for the result, None for a new one, and whether reduced axes are kept."""
         self._out, self._place, self._keepdims = out, None, keepdims
-        self._final = self._shape
-        if not self._formula.mapped:
-            self._final = checks.reduced_shape(self._shape, self._axes, keepdims)
+        self._final = self._result_shape(keepdims)
         if out is None:
             self._source.container.check_result(self._result)
             return
         self._place = arguments.place(out, self._source)
         checks.check_out(self._place, self._final, self._result, self._dtype)
+
+    def _result_shape(self, keepdims: bool) -> checks.Shape:
+        if self._formula.mapped:
+            return self._shape
+        return checks.reduced_shape(self._shape, self._axes, keepdims)
 
     def plain(self) -> Any:
         """The formula's results, for the caller."""
@@ -246,26 +250,38 @@ class Call:
 
     def _computed_rows(self) -> Array:
         """The formula's results; where it has one a row, the reduced axes are kept at length 1."""
-        values, temperature, mapped = self._values, self._temperature, self._formula.mapped
+        values, temperature = self._values, self._temperature
         if values.size == 0:
-            shape = self._shape if mapped else checks.reduced_shape(self._shape, self._axes)
-            return np.full(shape, self._formula.absent, self._computed)
+            return np.full(self._final, self._formula.absent, self._computed)
         if temperature is not None and not self._there:
             values, temperature = checks.at_limits(values, temperature, self._mask, self._axes)
         if not checks.has_kernel(self._computed):
-            return extended.computed(self._formula, values, self._axes, temperature, self._mask)
+            return self._without_kernel(values, temperature)
         rows = layout.rows_of(values, self._axes, self._rows_alone)
         seen = rows.view(values)
         numbers = None if temperature is None else rows.view_rows(temperature)
         counted = None if self._mask is None else rows.view(self._mask)
-        place = rows.place(self._place if mapped else None, mapped, seen, numbers, counted)
+        place = self._kernel_place(rows, seen, numbers, counted)
         if self._there:
             from fastsoftmax.cuda import staged
 
             staged.compute(self._formula, seen, place, numbers, counted)
         else:
             self._compute(layout.stored(seen), layout.stored(place), numbers, counted)
-        return rows.back(place, mapped)
+        return self._back(rows, place)
+
+    def _without_kernel(self, values: Array, temperature: Array | None) -> Array:
+        """The results for types that kernels do not compute in, as `_computed_rows` gives them."""
+        return extended.computed(self._formula, values, self._axes, temperature, self._mask)
+
+    def _kernel_place(self, rows: layout.Rows, x: Array, *others: Array | None) -> Array:
+        """Where a kernel is to write its results for ``x``."""
+        mapped = self._formula.mapped
+        return rows.place(self._place if mapped else None, mapped, x, *others)
+
+    def _back(self, rows: layout.Rows, made: Array) -> Array:
+        """A kernel's results, as `_computed_rows` gives them."""
+        return rows.back(made, self._formula.mapped)
 
     def _compute(self, x: Array, out: Array, temperature: Array | None, mask: Array | None) -> None:
         """Have kernels compute rows or columns into ``out``, arrays as these know them."""

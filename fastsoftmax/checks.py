@@ -168,6 +168,120 @@ def present(where: Array | None, own: Array | None, shape: Shape) -> Array | Non
     return where if own is None else where & own
 
 
+def one_axis(function: str, axes: Shape) -> int:
+    """The axis of classes, of which there is one."""
+    if len(axes) != 1:
+        raise ValueError(
+            f"axis must be one axis for {function}, along which classes are counted, "
+            f"got {len(axes)}"
+        )
+    return axes[0]
+
+
+def labels(name: str, given: Array, shape: Shape, axis: int) -> Array:
+    """Labels along an axis of logits as int64, with that axis: one for each row, or several.
+
+    Refused by position and value are those of no class.
+    """
+    several = given.ndim == len(shape)
+    given = _with_axis(name, given, shape, axis)
+    _check_classes(name, given, None, shape[axis], None if several else axis)
+    return given.astype(np.int64, copy=False)
+
+
+def indices(
+    name: str, given: Array, shape: Shape, axis: int, ignore: int
+) -> tuple[Array, Array | None]:
+    """Class indices as `labels`, one a row, and which rows are ignored, if some are.
+
+    These have the first class.
+    """
+    if given.ndim == len(shape) and given.shape[axis] != 1:
+        raise ValueError(
+            f"{name} of class indices must have shape "
+            f"{reduced_shape(shape, (axis,), keepdims=False)}, got {given.shape}"
+        )
+    given = _with_axis(name, given, shape, axis)
+    ignored = given == ignore
+    if not ignored.any():
+        _check_classes(name, given, None, shape[axis], axis)
+        return given.astype(np.int64, copy=False), None
+    _check_classes(name, given, ignored, shape[axis], axis)
+    return np.where(ignored, 0, given).astype(np.int64), ignored
+
+
+def _with_axis(name: str, given: Array, shape: Shape, axis: int) -> Array:
+    """Integers that belong to rows, in the shape of these, with the axis."""
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got an array of {given.dtype!r}")
+    several = given.ndim == len(shape)
+    rows = *shape[:axis], given.shape[axis] if several else 1, *shape[axis + 1 :]
+    if not several:
+        check_broadcast(name, given.shape, reduced_shape(shape, (axis,), keepdims=False))
+        lead = len(shape) - 1 - given.ndim
+        given = np.expand_dims(given.reshape((1,) * lead + given.shape), axis)
+    return broadcast(name, given, rows)
+
+
+def _check_classes(
+    name: str, given: Array, ignored: Array | None, length: int, left_out: int | None
+) -> None:
+    """Refuse what is no class; ``left_out``: the axis that the caller's array does not have."""
+    counted = given if ignored is None else given[~ignored]
+    # Unsigned, negative ones are large.
+    if not counted.size or counted.astype(np.int64, copy=False).view(np.uint64).max() < length:
+        return
+    wrong = (given < 0) | (given >= length)
+    if ignored is not None:
+        wrong &= ~ignored
+    place = tuple(map(int, np.argwhere(wrong)[0]))
+    shown = [n for axis, n in enumerate(place) if axis != left_out]
+    index = f"[{', '.join(map(str, shown))}]" if shown else ""
+    raise ValueError(f"{name}{index} is {given[place]}, and classes are from 0 to {length - 1}")
+
+
+def probabilities(name: str, given: Array, shape: Shape) -> Array:
+    """Probabilities of classes in the shape of the logits; they need not sum to 1."""
+    if floating(name, given).kind == "c":
+        raise TypeError(f"{name} must be real, got an array of {given.dtype!r}")
+    check_not_negative(name, given)
+    return broadcast(name, given, shape)
+
+
+def weights(name: str, given: Array) -> Array:
+    """Weights as float64."""
+    if floating(name, given).kind == "c":
+        raise TypeError(f"{name} must be real, got an array of {given.dtype!r}")
+    given = cast(given, np.dtype(np.float64))
+    check_not_negative(name, given)
+    return given
+
+
+def check_not_negative(name: str, array: Array) -> None:
+    """Refuse what is negative or not finite, by position and value."""
+    wrong = ~((array >= 0) & (array < np.inf))
+    if wrong.any():
+        place = tuple(map(int, np.argwhere(wrong)[0]))
+        index = f"[{', '.join(map(str, place))}]" if place else ""
+        raise ValueError(f"{name}{index} must be finite and not negative, got {array[place]}")
+
+
+def integer(name: str, given: Any) -> int:
+    """An integer."""
+    try:
+        return operator.index(given)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {given!r}") from None
+
+
+def number(name: str, given: Any) -> float:
+    """A real number."""
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {given!r}") from None
+
+
 def temperatures(temperature: Array, shape: Shape, axes: Shape) -> Array:
     """The temperature of each row as float64: one number, or what broadcasts over the rows."""
     if temperature.dtype.kind not in "biuf" and not has_kernel(temperature.dtype):

@@ -75,6 +75,14 @@ class Container:
         """A result of the input's shape, as what the input was."""
         return self.rewrapped_reduced(x, result, (), False, None)
 
+    def resized(self, x: Any, result: Array, axis: int) -> Any:
+        """A result that counts something else along an axis, as goes with the input."""
+        return result
+
+    def single(self, x: Any, result: Any) -> Any:
+        """One number of a whole input, as goes with the input."""
+        return result
+
     def rewrapped_reduced(
         self, x: Any, result: Any, axes: Axes, keepdims: bool, present: Array | None
     ) -> Any:

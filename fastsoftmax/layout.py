@@ -65,6 +65,23 @@ class Rows:
         numbers = np.broadcast_to(numbers, self._reduced)
         return numbers.transpose(self.order).reshape(shape)
 
+    def view_several(self, numbers: Array, axis: int) -> Array:
+        """Several numbers for each row, along an axis: (several, rows) or (several, outer, inner).
+
+        The last axis is contiguous: itself, or a copy.
+        """
+        several = numbers.shape[axis]
+        numbers = np.expand_dims(np.moveaxis(numbers, axis, 0), axis + 1)
+        numbers = np.broadcast_to(numbers, (several, *self._reduced))
+        order = (0, *(1 + place for place in self.order))
+        return np.ascontiguousarray(numbers.transpose(order).reshape(several, *self.seen[False]))
+
+    def back_several(self, seen: Array, axis: int) -> Array:
+        """What `view_several` makes of it, as it was."""
+        sizes, back = self._sizes[False], (0, *(1 + place for place in self._back))
+        numbers = seen.reshape(len(seen), *sizes).transpose(back)
+        return np.moveaxis(np.squeeze(numbers, axis + 1), 0, axis)
+
     def empty(self, dtype: np.dtype[Any], mapped: bool) -> Array:
         """A new array, as kernels take it; its axes lie in memory as those of the input.
 

@@ -82,6 +82,12 @@ class Torch(Container):
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
 
+    def resized(self, x: Any, result: Array, axis: int) -> Any:
+        return self.rewrapped(x, result)
+
+    def single(self, x: Any, result: Any) -> Any:
+        return self.rewrapped(x, result)
+
 
 def _bits(x: Any) -> Any:
     """A tensor of 16-bit elements as one of integers, which NumPy knows."""

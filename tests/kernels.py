@@ -83,7 +83,7 @@ def computed(kind, name, given):
         return below[0] if out.ndim == 1 else np.ascontiguousarray(below[0].T)
     if kind == "cuts":
         several = count * cuts_of(length)
-        noted = np.full((6, several), np.nan), np.full((8, several), -77, np.int64)
+        noted = np.full((8, several), np.nan), np.full((8, several), -77, np.int64)
         arguments = x, out, temperature, mask, *noted
         _run(f"{name}_maxima", arguments, several)
         _run(f"{name}_counts", arguments, several)

@@ -19,6 +19,7 @@ from fastsoftmax.arithmetic.normalizer import (
     logsumexp,
     probability,
     reciprocal,
+    scaled_probability,
     surprisals,
 )
 
@@ -39,6 +40,10 @@ class Formula:
     result: Callable[..., Any] | None = None
     # Whether it is made of the logit's exponential, not the logit.
     of_term: bool = False
+    # What is made of the logits at a row's labels; None where it takes no labels.
+    at_label: Callable[..., Any] | None = None
+    # Whether kernels choose the labels, those of the largest logits.
+    chooses: bool = False
     # Whether logits may be divided by temperatures.
     tempered: bool = True
     # Whether it has no meaning for complex numbers.
@@ -50,8 +55,15 @@ class Formula:
 
     @property
     def mapped(self) -> bool:
-        """Whether there is a result for each logit, else one a row."""
+        """Whether there is a result for each logit, else one a row or one for each label."""
         return self.result is not None
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """What kernels take beside logits, results, temperatures and a mask."""
+        if self.at_label is None:
+            return ()
+        return ("labels", "scale", "losses") if self.mapped else ("labels",)
 
     def grids(self, element: ir.Type, long: bool) -> tuple[int, ...]:
         """On how many grids each total is counted: in float32 on one more beyond a block."""
@@ -75,7 +87,23 @@ ENTROPY = Formula(
     name="entropy", apart=True, terms=surprisals, totals=2, finish=entropy, real=True, absent=NAN,
     bounds=(1.1, 1.1),
 )  # fmt: skip
+LABEL_LOG_PROBABILITIES = Formula(
+    name="label_log_probabilities", apart=True, finish=log_normalizer, at_label=log_probability,
+    real=True, absent=-INFINITY, bounds=(1.1, 1.1),
+)  # fmt: skip
+LABEL_PROBABILITIES = Formula(
+    name="label_probabilities", finish=reciprocal, at_label=probability, of_term=True, real=True,
+    absent=0.0, bounds=(1.75, 1.6),
+)  # fmt: skip
+TOP_K = dataclasses.replace(LABEL_PROBABILITIES, name="top_k", chooses=True)
+# The gradient of a cross-entropy, with the log-probability at the label beside it.
+GRADIENT = Formula(
+    name="cross_entropy_and_gradient", apart=True, finish=log_normalizer, result=scaled_probability,
+    at_label=log_probability, real=True, absent=0.0, bounds=(3.0, 3.0),
+)  # fmt: skip
+# Of logits alone, and at labels.
 FORMULAS = SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, ENTROPY
+AT_LABELS = LABEL_LOG_PROBABILITIES, LABEL_PROBABILITIES, TOP_K, GRADIENT
 
 #: The bound on the error in ULP of each function and type that kernels compute. What is computed in
 #: float32 and rounded to 16 bits is off by half an ULP and what float32 is.

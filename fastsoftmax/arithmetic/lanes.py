@@ -121,13 +121,19 @@ def matched(*values: Any) -> list[Value]:
 def _suffix(kind: ir.Type) -> str:
     if isinstance(kind, ir.VectorType):
         return f"v{kind.count}{_suffix(kind.element)}"
+    if isinstance(kind, ir.PointerType):
+        return "p0"
     return {"double": "f64", "float": "f32", "half": "f16"}.get(str(kind), str(kind))
 
 
 def call(name: str, result: ir.Type, *args: Any) -> Value:
-    """A call of one of LLVM's intrinsics; ``{}`` in its name stands for the first type."""
+    """A call of one of LLVM's intrinsics; ``{}`` in its name stands for the first type.
+
+    ``{result}`` stands for the result's.
+    """
     values = [arg.ir if isinstance(arg, Value) else arg for arg in args]
-    return Value(target().call(name.format(_suffix(values[0].type)), result, values))
+    name = name.format(_suffix(values[0].type), result=_suffix(result))
+    return Value(target().call(name, result, values))
 
 
 def fma(a: Any, b: Any, c: Any) -> Value:
@@ -197,6 +203,12 @@ def lane(x: Value, index: int) -> Value:
 def sum_of(x: Value) -> Value:
     """The sum of integer lanes."""
     return call("llvm.vector.reduce.add.{}", x.element, x)
+
+
+def count_of(condition: Value) -> Value:
+    """In how many lanes a comparison holds."""
+    bits = builder().bitcast(condition.ir, ir.IntType(condition.width))
+    return in_64_bits(call("llvm.ctpop.{}", bits.type, bits), signed=False)
 
 
 def any_of(condition: Value) -> Value:

@@ -82,6 +82,7 @@ class Row(NamedTuple):
     top: Value  # the largest logit
     second: Value | None  # the second largest, where one of the largest terms is apart
     times: Times | None
+    scale: Value | None = None  # what results are multiplied by, where they are
 
 
 def in_two(pair: Pair, element: ir.Type) -> Pair:
@@ -320,6 +321,51 @@ def _base(row: Row) -> Value:
 def probability(e: Value, row: Row, a: Pair, c: Constants) -> Value:
     """An exponential over the total. The scale is taken off last: e * a.rest may be subnormal."""
     return fma(e, a.value, e * a.rest) * c.unscale
+
+
+def scaled_probability(x: Value, row: Row, a: Pair, c: Constants) -> Value:
+    """A probability from its logarithm, times the row's scale; ``a`` is `log_normalizer`.
+
+    So a row's total is the one that its logarithms want, and no other is needed.
+    """
+    z, rest = log_as_pair(x, row, a)
+    below = -c.reach > z  # not NaN
+    z, rest = select(below, -c.reach, z), select(below, 0.0, rest)
+    term = exponential(z, rest, shift_of(like(0.0, z), c), c)
+    assert row.scale is not None
+    return scaled(term.e * narrowed(row.scale, z.element) * c.unscale, row.scale)
+
+
+def scaled(value: Value, scale: Value) -> Value:
+    """A result that was multiplied by a scale: where that is 0 there may have been no number."""
+    return select(scale == 0.0, 0.0, value)
+
+
+def log_as_pair(x: Value, row: Row, a: Pair) -> Pair:
+    """The logarithm of a probability and what its rounding leaves out, in the type of both."""
+    t, rest = x, like(0.0, x)
+    if row.times is not None:
+        t, rest = difference(x, _base(row), row.times)
+    if a.value.element == DOUBLE:
+        t, rest = wide(t), wide(rest)
+    value, error = two_sum(t, -a.value)
+    return Pair(value, select(error == error, (error - a.rest) + rest, 0.0))
+
+
+def complement(log: Pair) -> Value:
+    """1 - exp(log) of a logarithm of float64, at most 0, exact next to 0."""
+    (z, rest), c = two_sum(log.value, log.rest), Constants(DOUBLE)  # the rest may be all of it
+    tail = like(1 / math.factorial(_EXPM1), z)
+    for n in range(_EXPM1 - 1, 1, -1):
+        tail = fma(tail, z, 1 / math.factorial(n))
+    near = -(z + fma(z * z, tail, rest))
+    clamped = select(-c.reach > z, -c.reach, z)
+    far = 1.0 - exponential(clamped, None, shift_of(like(0.0, z), c), c).e * c.unscale
+    return select(z > -0.5, near, far)
+
+
+# Terms of the series of exp - 1 where it is at most 1/2: the next is below 2**-60 of the first.
+_EXPM1 = 15
 
 
 def log_probability(x: Value, row: Row, a: Pair, c: Constants) -> Value:

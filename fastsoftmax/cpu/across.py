@@ -1,11 +1,9 @@
-"""Kernels whose lanes lie across rows: short rows, transposed in registers, and columns.
+"""Kernels whose lanes lie across rows, and those of short rows, transposed in registers.
 
-Columns are (outer, length, inner), the reduced axis in the middle, the last one contiguous. Logits
-of as many rows as lanes hold are brought side by side into scratch memory, a panel: line i holds
-element i of each. There they are summed up, and mapped.
+Logits of as many rows as lanes hold are brought side by side into scratch memory, a panel: line i
+holds element i of each. There they are summed up, and mapped.
 
-Where a row fills only a few lanes, adding up its lanes takes longer than its exponentials. Where
-rows are columns, a panel is read from memory once; columns beyond a block are read three times.
+Where a row fills only a few lanes, adding up its lanes takes longer than its exponentials.
 """
 
 from __future__ import annotations
@@ -43,11 +41,9 @@ from fastsoftmax.arithmetic.pairs import (
     not_finite,
 )
 from fastsoftmax.cpu.batch import Batch, kernel
-from fastsoftmax.cpu.memory import Array, columns_of, computed_in, part_of, rows_of, scratch
-from fastsoftmax.cpu.sizes import PACKED, PANEL_LINES, SHORT, vectors
-
-# Lines of columns that are fetched ahead: no hardware foresees the next page.
-_AHEAD = 12
+from fastsoftmax.cpu.choice import choose_across
+from fastsoftmax.cpu.memory import Array, columns_of, computed_in, rows_of, scratch
+from fastsoftmax.cpu.sizes import PACKED, SHORT, vectors
 
 
 class Lines(NamedTuple):
@@ -82,11 +78,13 @@ def largest_of(batch: Batch, lines: Lines, width: int) -> State:
 
 
 def summed(
-    batch: Batch, lines: Lines, largest: State, temperature: Value | None, c: Constants
-) -> tuple[Row, Pair]:
+    batch: Batch, lines: Lines, largest: State, temperature: Value | None, c: Constants,
+    scale: Value | None = None,
+) -> tuple[Row, Pair]:  # fmt: skip
     """What results of rows side by side are made with."""
     top, *second = largest
     row = row_of(top, second[0] if second else None, batch.times(temperature), c)
+    row = row._replace(scale=scale)
     width, bounded = top.width or 1, top - top == 0.0
     invalid = Variables(number(0.0, batch.element, width))
     if batch.formula.apart:  # before exponentials take the place of logits
@@ -144,6 +142,26 @@ def results(
     lines.over([], body)
 
 
+def finish_across(
+    batch: Batch, at: tuple[Any, ...], row: Row, made: Pair, count: Any, put: Callable[[], None]
+) -> None:
+    """The results of rows side by side: ``put()`` has those of each logit in their place."""
+    if batch.labels or not batch.formula.mapped:
+        batch.put_of_rows(at, row, made, count)
+    less = batch.less_at_label(at, row, made, count) if batch.scale else None
+    if batch.formula.mapped:
+        put()
+    if less is None:
+        return
+    width, (*before, last) = less.width or 1, at
+    beside = scratch(types.float64, 1, width)
+    beside.store((0, 0), less)
+    for k in loop(0, width if count is None else smaller(count, width)):
+        label = batch.labels.load((0, *before, last + k), None)
+        place = (*before, label, last + k) if before else (last + k, label)
+        batch.out.store(place, beside.load((0, k), None))
+
+
 # --- short rows ---------------------------------------------------------------------------------
 
 
@@ -195,14 +213,14 @@ def _drain(batch: Batch, group: _Group, panel: Array) -> None:
         _blocks(batch.x.shape[1], block)
 
 
-def _temperatures(batch: Batch, width: int, at: Callable[[Any], tuple[Any, ...]]) -> Any:
-    """The temperatures of rows side by side, which may have any strides."""
-    if batch.temperature is None:
+def beside(array: Array | None, width: int, at: Callable[[Any], tuple[Any, ...]]) -> Value | None:
+    """Temperatures of rows side by side, or other numbers, which may have any strides."""
+    if array is None:
         return None
-    beside = scratch(types.float64, 1, width)
+    numbers = scratch(types.float64, 1, width)
     for k in loop(0, width):
-        beside.store((0, k), batch.temperature.one(*at(k)))
-    return beside.load((0, 0), width)
+        numbers.store((0, k), array.one(*at(k)))
+    return numbers.load((0, 0), width)
 
 
 @kernel()
@@ -219,24 +237,31 @@ def short(batch: Batch, slot: Value, first: Value, last: Value) -> None:
             """Ask for a part of the next rows, and of these results, as if rows lay packed."""
             for at in range(0, width, 64 // x.itemsize):
                 x.fetch(start + count, i * width + at)
-                if formula.result:
+                if formula.mapped:
                     out.fetch(start, i * width + at)
 
         lines = Lines(
             x.shape[1],
             lambda i: panel.load((i, 0), width),
-            lambda i, value: panel.store((i, 0), value),
+            (lambda i, value: panel.store((i, 0), value)) if formula.mapped else None,
             fetch,
         )
         _fill(batch, group, panel)
-        temperatures = _temperatures(batch, width, lambda k: (group.row(k),))
-        row, made = summed(batch, lines, largest_of(batch, lines, width), temperatures, c)
-        if formula.result is None:
-            out.store((start,), made.value, count)
-        else:
+        temperature, scale = (
+            beside(each, width, lambda k: (group.row(k),))
+            for each in (batch.temperature, batch.scale)
+        )
+        if formula.chooses:
+            choose_across(batch, lines, start, width, count)
+        largest = largest_of(batch, lines, width)
+        row, made = summed(batch, lines, largest, temperature, c, scale)
+
+        def put() -> None:
             assert lines.keep
             results(batch, lines, row, made, lines.keep, c)
             _drain(batch, group, panel)
+
+        finish_across(batch, (start,), row, made, count, put)
 
 
 # --- rows that lie one behind the other --------------------------------------------------------
@@ -274,16 +299,19 @@ def _packed(length: int) -> Callable[..., None]:
                 ])  # fmt: skip
             values = [joined(list(column)) for column in zip(*columns, strict=True)]
             lines = Lines(length, values.__getitem__, values.__setitem__)
+            if formula.chooses:
+                choose_across(batch, lines, start, width, None)
             row, made = summed(batch, lines, largest_of(batch, lines, width), None, c)
-            if formula.result is None:
-                out.store((start,), made.value)
-            else:
+
+            def put() -> None:
                 results(batch, lines, row, made, values.__setitem__, c)
-            for g in parts if formula.result else ():
-                sources = [part(value, g, each) for value in values]
-                for k in range(length):
-                    places = [divmod(each * k + lane, length) for lane in range(each)]
-                    out.store((start + g, each * k), _picked(sources, [(i, r) for r, i in places]))
+                for g in parts:
+                    sources = [part(value, g, each) for value in values]
+                    for k in range(length):
+                        picks = [divmod(each * k + lane, length)[::-1] for lane in range(each)]
+                        out.store((start + g, each * k), _picked(sources, picks))
+
+            finish_across(batch, (start,), row, made, None, put)
 
     packed.__name__ = f"packed_{length}"
     return packed
@@ -291,91 +319,3 @@ def _packed(length: int) -> Callable[..., None]:
 
 for _length in PACKED:
     kernel()(_packed(_length))
-
-
-# --- columns --------------------------------------------------------------------------------------
-
-
-def _group(
-    batch: Batch, o: Value, left: Value, width: int, count: Any, panel: Array | None
-) -> None:
-    """As many columns as lanes of this width, or ``count`` of them."""
-    c, length = Constants(batch.element), batch.x.shape[1]
-
-    def fetch(array: Array, i: Any) -> None:
-        line = i + smaller(_AHEAD, length)
-        next_panel = line >= length
-        line = select(next_panel, line - length, line)
-        column = select(next_panel, left + width, left)
-        for j in range(0, width, 64 // array.itemsize):
-            array.fetch(o, line, column + j)
-
-    def read(i: Any) -> Value:
-        fetch(batch.x, i)
-        return batch.present((o, i, left), width, count)
-
-    def first_read(i: Any) -> Value:
-        value = read(i)
-        if panel is not None:
-            panel.store((i, 0), value)
-        return value
-
-    def put(i: Any, value: Value) -> None:
-        fetch(batch.out, i)
-        batch.put((o, i, left), value, count)
-
-    largest = largest_of(batch, Lines(length, first_read), width)
-    if panel is None:
-        lines = Lines(length, read)
-    else:
-        lines = Lines(
-            length,
-            lambda i: panel.load((i, 0), width),
-            lambda i, value: panel.store((i, 0), value),
-        )
-    columns = batch.x.shape[2]
-    temperatures = _temperatures(batch, width, lambda k: (o, smaller(left + k, columns - 1)))
-    row, made = summed(batch, lines, largest, temperatures, c)
-    if batch.formula.result is None:
-        batch.out.store((o, left), made.value, count)
-    else:
-        results(batch, lines, row, made, put, c)
-
-
-def _panels(
-    batch: Batch, first: Value, last: Value, body: Callable[[Value, Value, int, Any], None]
-) -> None:
-    """Code for panels of columns, ``body(o, left, width, count)``: wide ones, and what is left."""
-    width, inner = batch.width * vectors(), batch.x.shape[2]
-    panels = (inner + (width - 1)) // width
-    for item in loop(first, last):
-        o, left = item // panels, item % panels * width
-        whole = inner >= left + width
-        if not batch.long:
-            whole = whole & (batch.x.shape[1] <= PANEL_LINES)
-        for _ in when(whole):
-            body(o, left, width, None)
-        for _ in when(whole == 0):
-            for j in loop(left, smaller(left + width, inner), batch.width):
-                body(o, j, batch.width, inner - j)
-
-
-@kernel("memory")
-def columns(batch: Batch, memory: Array, slot: Value, first: Value, last: Value) -> None:
-    """Columns of up to a block."""
-
-    def body(o: Value, left: Value, width: int, count: Any) -> None:
-        panel = part_of(memory, slot, computed_in(batch.x), width)
-        _group(batch, o, left, width, count, panel)
-
-    _panels(batch, first, last, body)
-
-
-@kernel(long=True)
-def long_columns(batch: Batch, slot: Value, first: Value, last: Value) -> None:
-    """Columns beyond a block."""
-
-    def body(o: Value, left: Value, width: int, count: Any) -> None:
-        _group(batch, o, left, width, count, None)
-
-    _panels(batch, first, last, body)

@@ -43,18 +43,22 @@ from fastsoftmax.arithmetic.pairs import (
     not_finite,
 )
 from fastsoftmax.cpu.batch import Batch, kernel
+from fastsoftmax.cpu.choice import Candidates, bound_of
 from fastsoftmax.cpu.memory import Array, computed_in, scratch
 from fastsoftmax.cpu.sizes import BLOCK, CHUNK, vectors
 
 # Rows of a tile: what there is to compute once for a row is computed for many at a time, and one
 # row's work fills the time that another's needs to add up its lanes.
 _ROWS = 16
-# Exponentials that a tile keeps: 8 KiB of float32, and as much again for what is read and written.
-_TILE = 2048
+# Exponentials that a tile keeps: 8 KiB of float32, and as much again for what is read and written;
+# and logits of a tile that keeps none.
+_TILE, _TILE_READ = 2048, 8192
 
 # What is noted of each row: floats, and integers for what was counted.
-TOP, SECOND, INVALID, TEMPERATURE, VALUE, REST = range(6)
-COUNTS = range(6, 14)
+TOP, SECOND, INVALID, TEMPERATURE, VALUE, REST, SCALE, LESS = range(8)
+# Of rows whose largest logits are wanted, see choice.py; these have no other value.
+BOUND = VALUE
+COUNTS = range(8, 16)
 
 
 class Notes(NamedTuple):
@@ -66,7 +70,9 @@ class Notes(NamedTuple):
     @classmethod
     def of(cls, rows: int) -> Notes:
         """Of so many rows, on the stack."""
-        return cls(scratch(types.float64, 6, rows), scratch(types.int64, len(COUNTS), rows))
+        return cls(
+            scratch(types.float64, COUNTS.start, rows), scratch(types.int64, len(COUNTS), rows)
+        )
 
     def get(self, line: int, k: Any, width: int | None = None) -> Value:
         """What is noted of row k, or of rows side by side from it on."""
@@ -86,18 +92,26 @@ def noted_row(batch: Batch, notes: Notes, k: Any, width: int | None, c: Constant
     """What terms of a noted row are computed with; of rows side by side for a width."""
     top, second = (narrowed(notes.get(line, k, width), batch.element) for line in (TOP, SECOND))
     temperature = notes.get(TEMPERATURE, k, width) if batch.temperature else None
-    return row_of(top, second if batch.formula.apart else None, batch.times(temperature), c)
+    row = row_of(top, second if batch.formula.apart else None, batch.times(temperature), c)
+    return row._replace(scale=notes.get(SCALE, k, width)) if batch.scale else row
 
 
-def finish(batch: Batch, notes: Notes, rows: Any) -> None:
-    """Note what results of so many rows are made with."""
+def finish(batch: Batch, notes: Notes, first: Any, rows: Any) -> None:
+    """Note what results of so many rows are made with; put those that are not of each logit."""
     c, width = Constants(batch.element), batch.width
     for k in loop(0, rows, width):
         counts = [notes.get(line, k, width) for line in COUNTS[: batch.counts]]
         total = Total(counts, batch.grids, notes.get(INVALID, k, width))
-        pair = batch.formula.finish(total, noted_row(batch, notes, k, width, c), c)
-        notes.put(VALUE, k, pair.value)
-        notes.put(REST, k, pair.rest)
+        row = noted_row(batch, notes, k, width, c)
+        pair = batch.formula.finish(total, row, c)
+        at, count = (first + k,), rows - k
+        if batch.formula.mapped:
+            notes.put(VALUE, k, pair.value)
+            notes.put(REST, k, pair.rest)
+        if batch.scale:
+            notes.put(LESS, k, batch.less_at_label(at, row, pair, count))
+        if batch.labels or not batch.formula.mapped:
+            batch.put_of_rows(at, row, pair, count)
 
 
 class Kept(NamedTuple):
@@ -149,13 +163,21 @@ class Part(NamedTuple):
         def body(at: Value, width: int, count: Any, state: State) -> State:
             return with_next(self.batch.present((self.row, at), width, count), state)
 
-        largest = self.sweep(self.batch.nothing, body, largest_of_both)
+        def begin(width: int) -> State:
+            nothing = self.batch.nothing(width)
+            return nothing * 2 if self.batch.formula.chooses else nothing
+
+        largest = self.sweep(begin, body, largest_of_both)
+        if self.batch.formula.chooses:
+            self.notes.put(BOUND, self.k, bound_of(largest, self.batch.labels.shape[0]))
         for line, value in enumerate(folded(largest, largest_of_both, None)):
             self.notes.put(line, self.k, value)
         for line in (INVALID, *COUNTS[: self.batch.counts]):
             self.notes.put(line, self.k, 0)
         if self.batch.temperature:
             self.notes.put(TEMPERATURE, self.k, self.batch.temperature.one(self.row))
+        if self.batch.scale:
+            self.notes.put(SCALE, self.k, self.batch.scale.one(self.row))
         self.note_nan()
 
     def note_nan(self) -> None:
@@ -180,7 +202,7 @@ class Part(NamedTuple):
         def body(at: Value, width: int, count: Any, state: State) -> State:
             for line in range(0, 0 if kept.ahead is None else width, 64 // batch.x.itemsize):
                 batch.x.fetch(self.row + kept.ahead, at + line)
-                if batch.formula.result:
+                if batch.formula.mapped:
                     batch.out.fetch(self.row, at + line)
             value = batch.present((self.row, at), width, count)
             terms = batch.formula.terms(value, spread(row, width), c)
@@ -202,12 +224,11 @@ class Part(NamedTuple):
             self.notes.put(INVALID, self.k, NAN)
 
     def put_results(self, kept: Kept) -> None:
-        """The results, to their place."""
+        """The results of logits, if they have some, to their place."""
         formula, c = self.batch.formula, Constants(self.batch.element)
-        made = Pair(self.notes.get(VALUE, self.k), self.notes.get(REST, self.k))
         if not formula.result:
-            self.batch.out.store((self.row,), made.value)
             return
+        made = Pair(self.notes.get(VALUE, self.k), self.notes.get(REST, self.k))
         result_of, made = formula.result, in_two(made, self.batch.element)
         row = noted_row(self.batch, self.notes, self.k, None, c)
 
@@ -223,6 +244,10 @@ class Part(NamedTuple):
             return state
 
         self.sweep(lambda width: [], body, lambda a, b: a)
+        if self.batch.scale:
+            label = self.batch.labels.load((0, self.row), None)
+            for _ in when((label >= self.start) & (label < self.stop)):
+                self.batch.out.store((self.row, label), self.notes.get(LESS, self.k))
 
 
 def spread(given: Any, width: int) -> Any:
@@ -235,10 +260,12 @@ def spread(given: Any, width: int) -> Any:
 @kernel()
 def rows(batch: Batch, slot: Value, first: Value, last: Value) -> None:
     """Rows of up to a block, whose exponentials wait in scratch memory."""
-    terms = scratch(computed_in(batch.x), 1, BLOCK) if batch.formula.of_term else None
+    keeps = batch.formula.mapped and batch.formula.of_term
+    terms = scratch(computed_in(batch.x), 1, BLOCK) if keeps else None
+    candidates = Candidates(batch) if batch.formula.chooses else None
     notes, length = Notes.of(_ROWS), batch.x.shape[1]
     stride = (length + (batch.width - 1)) // batch.width * batch.width
-    height = smaller(larger(_TILE // stride, 1), _ROWS)
+    height = smaller(larger((_TILE if keeps else _TILE_READ) // stride, 1), _ROWS)
     for start in loop(first, last, height):
         count = smaller(height, last - start)
         for k in loop(0, count):
@@ -246,7 +273,11 @@ def rows(batch: Batch, slot: Value, first: Value, last: Value) -> None:
         for k in loop(0, count):
             kept = Kept(terms, 0, k * stride, height)
             Part(batch, start + k, 0, length, notes, k).note_sum(kept)
-        finish(batch, notes, count)
+            if candidates:
+                candidates.begin(notes.get(BOUND, k))
+                candidates.scan(start + k, number(0, INT64), length)
+                candidates.put(start + k)
+        finish(batch, notes, start, count)
         for k in loop(0, count):
             Part(batch, start + k, 0, length, notes, k).put_results(Kept(terms, 0, k * stride))
 
@@ -255,12 +286,20 @@ def rows(batch: Batch, slot: Value, first: Value, last: Value) -> None:
 def long(batch: Batch, slot: Value, first: Value, last: Value) -> None:
     """Rows beyond a block, whose exponentials wait in the result where its type can hold them."""
     notes, length = Notes.of(batch.width), batch.x.shape[1]
-    holds = batch.formula.of_term and batch.out.storage.stored in (FLOAT, DOUBLE)
+    candidates = Candidates(batch) if batch.formula.chooses else None
+    keeps = batch.formula.mapped and batch.formula.of_term
+    holds = keeps and batch.out.storage.stored in (FLOAT, DOUBLE)
     for row in loop(first, last):
         kept, whole = Kept(batch.out if holds else None, row), Part(batch, row, 0, length, notes, 0)
         whole.note_largest()
+        if candidates:
+            candidates.begin(notes.get(BOUND, 0))
         for start in loop(0, length, CHUNK):
             part = whole._replace(start=start, stop=smaller(start + CHUNK, length))
             part.note_sum(kept)
-        finish(batch, notes, 1)
+            if candidates:
+                candidates.scan(row, part.start, part.stop)
+        if candidates:
+            candidates.put(row)
+        finish(batch, notes, row, 1)
         whole.put_results(kept)

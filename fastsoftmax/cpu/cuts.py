@@ -1,7 +1,7 @@
 """Kernels for rows that threads share: each is cut.
 
 All cuts' maxima are found, then all cuts are counted, then all are mapped. Counts are integers,
-which are added in any order. In between, what is noted of a cut is a column of ``floats`` (6, rows
+which are added in any order. In between, what is noted of a cut is a column of ``floats`` (8, rows
 * cuts) and ``counts`` (8, rows * cuts); see along.py.
 """
 
@@ -10,8 +10,10 @@ from __future__ import annotations
 from fastsoftmax.arithmetic.lanes import DOUBLE, INT64, Value, Variables, loop, number, smaller
 from fastsoftmax.arithmetic.normalizer import INFINITY, largest_of_both
 from fastsoftmax.cpu.along import (
+    BOUND,
     COUNTS,
     INVALID,
+    SCALE,
     SECOND,
     TEMPERATURE,
     TOP,
@@ -21,6 +23,7 @@ from fastsoftmax.cpu.along import (
     finish,
 )
 from fastsoftmax.cpu.batch import Batch, kernel
+from fastsoftmax.cpu.choice import Candidates
 from fastsoftmax.cpu.memory import Array
 from fastsoftmax.cpu.sizes import CHUNK, cut_length
 
@@ -54,6 +57,8 @@ class _Cuts:
             self.row.put(line, 0, value)
         if self.batch.temperature:
             self.row.put(TEMPERATURE, 0, self.batch.temperature.one(row))
+        if self.batch.scale:
+            self.row.put(SCALE, 0, self.batch.scale.one(row))
 
 
 @kernel("floats", "counts", long=True)
@@ -72,6 +77,7 @@ def counts(
 ) -> None:
     """Note what cuts count, and whether they hold NaN."""
     cuts = _Cuts(batch, floats, counts)
+    candidates = Candidates(batch) if batch.formula.chooses else None
     for item in loop(first, last):
         row = item // cuts.each
         cuts.gather(row)
@@ -79,8 +85,15 @@ def counts(
             cuts.row.put(line, 0, 0)
         part = cuts.part(row, item, cuts.row, 0)
         part.note_nan()  # the infinity may be in another cut
+        if candidates:
+            candidates.begin(cuts.noted.get(BOUND, item))
         for at in loop(part.start, part.stop, CHUNK):
-            part._replace(start=at, stop=smaller(at + CHUNK, part.stop)).note_sum(Kept())
+            chunk = part._replace(start=at, stop=smaller(at + CHUNK, part.stop))
+            chunk.note_sum(Kept())
+            if candidates:
+                candidates.scan(row, chunk.start, chunk.stop)
+        if candidates:  # labels of cuts, of which the plan makes those of rows
+            candidates.put(item)
         for line in (INVALID, *COUNTS[: batch.counts]):
             cuts.noted.put(line, item, cuts.row.get(line, 0))
 
@@ -92,7 +105,7 @@ def cuts(
     """The results of cuts, or of whole rows where a row has one."""
     cuts = _Cuts(batch, floats, counts)
     for item in loop(first, last):
-        row = item // cuts.each if batch.formula.result else item
+        row = item // cuts.each if batch.formula.mapped else item
         cuts.gather(row)
-        finish(batch, cuts.row, 1)
+        finish(batch, cuts.row, row, 1)
         cuts.part(row, item, cuts.row, 0).put_results(Kept())

@@ -150,6 +150,20 @@ class Array:
         value = self.storage.loaded(_read(self.address(*indices), kind, count))
         return value if count is None else select(_first(count, width), value, fill)
 
+    def gather(self, indices: Any, count: Any = None, fill: Any = 0) -> Value:
+        """Elements from anywhere, one for each lane of indices; ``count`` as for `load`."""
+        place = number(0, INT64)
+        for index, step in zip(indices, [*self._strides[:-1], self.itemsize], strict=True):
+            place = place + index * step
+        b, width, stored = builder(), place.width, self.storage.stored
+        places = place + Value(b.ptrtoint(self._data, INT64))
+        pointers = b.inttoptr(places.ir, ir.VectorType(stored.as_pointer(), width))
+        kind, mask = kind_of(stored, width), _first(width if count is None else count, width)
+        zero = ir.Constant(kind, None)
+        value = call("llvm.masked.gather.{result}.{}", kind, pointers, INT32(1), mask, zero)
+        value = self.storage.loaded(value)
+        return value if count is None else select(mask, value, fill)
+
     def store(self, indices: Any, value: Value, count: Any = None) -> None:
         """Store lanes, rounded to the array's type, or the first ``count`` of them."""
         if value.element == DOUBLE and self.element == FLOAT:
@@ -173,7 +187,13 @@ def _array(kind: Any, value: ir.Value) -> Array:
     return Array(kind.dtype, proxy.data, shape, strides)
 
 
-def _first(count: Value, width: int | None) -> Value:
+def numbered(start: Any, width: int) -> Value:
+    """``start``, ``start`` + 1 and so on, as integers of 64 bits."""
+    numbers = Value(ir.Constant(ir.VectorType(INT64, width), list(range(width))))
+    return numbers + number(start, INT64, width)
+
+
+def _first(count: Any, width: int | None) -> Value:
     """The mask of the first ``count`` lanes."""
     numbers = Value(ir.Constant(ir.VectorType(INT32, width), list(range(width or 1))))
     count = smaller(number(count, INT64), width or 1)  # which may not fit in 32 bits

@@ -39,18 +39,23 @@ AT_ONCE = 1 << 25
 
 
 def compute(
-    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None
-) -> None:
+    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None,
+    *operands: Array,
+) -> None:  # fmt: skip
     """What a formula makes of x into out; see batch.py for the arguments."""
-    arguments = x, out, temperature, mask
     if _shared(x):
-        _run_shared(formula, *arguments)
+        _run_shared(formula, x, out, temperature, mask, *operands)
         return
-    packed = _packed_rows(*arguments)
+    plain = temperature is None and mask is None and "scale" not in formula.operands
+    packed = _packed_rows(x, out) if plain else 0
     if packed:
+        arguments = x, out, None, None, *operands
         _run(f"{formula.name}_packed_{x.shape[1]}", arguments, packed // _together(x))
-        arguments = x[packed:], out[packed:], temperature, mask
-    _run(f"{formula.name}_{_kind_of_rows(x)}", arguments, _items(arguments[0]))
+        # labels, and their results, are several for a row
+        operands = tuple(labels[:, packed:] for labels in operands)
+        x, out = x[packed:], out[:, packed:] if operands else out[packed:]
+    kind = _kind_of_rows(x)
+    _run(f"{formula.name}_{kind}", (x, out, temperature, mask, *operands), _items(x))
 
 
 def small(formula: Formula, x: Array, out: Array) -> Callable[[Array, Array], None]:
@@ -73,6 +78,20 @@ def small(formula: Formula, x: Array, out: Array) -> Callable[[Array, Array], No
 def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
     """log|sum(weight * exp(x))| of rows of x into out, and the sum's sign."""
     _run("weighted", (x, out, sign, weight), len(x))
+
+
+def largest_products(x: Array, weight: Array | None) -> Array:
+    """The size of each row's largest product with its weights; NaN where one is not finite."""
+    out = np.empty(len(x))
+    _run("largest_products", (x, weight, out), len(x))
+    return out
+
+
+def counted_products(x: Array, weight: Array | None, scale: Array) -> Array:
+    """What products times a row's scale count; see sums.py."""
+    out = np.empty((len(x), 2), np.int64)
+    _run("counted_products", (x, weight, scale, out), len(x))
+    return out
 
 
 def _kind_of_rows(x: Array) -> str:
@@ -113,16 +132,14 @@ def _memory(x: Array, several: int) -> tuple[Array, ...]:
     return (memory[start : start + several * each].reshape(several, each),)
 
 
-def _packed_rows(x: Array, out: Array, temperature: Array | None, mask: Array | None) -> int:
+def _packed_rows(x: Array, out: Array) -> int:
     """How many rows can be done by a kernel for rows of exactly this length."""
     fits = (
         x.ndim == 2
         and x.shape[1] in PACKED
         and x.size >= PACKED_FROM
-        and mask is None
-        and temperature is None
         and x.strides[0] == x.shape[1] * x.itemsize
-        and (out.ndim == 1 or out.strides[0] == x.strides[0])
+        and (out.shape != x.shape or out.strides[0] == x.strides[0])
     )
     return len(x) // _together(x) * _together(x) if fits else 0
 
@@ -137,16 +154,44 @@ def _shared(x: Array) -> bool:
 
 
 def _run_shared(
-    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None
-) -> None:
+    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None,
+    *operands: Array,
+) -> None:  # fmt: skip
     """All cuts' maxima, then all cuts' counts, then all results; see cuts.py."""
-    cuts = len(x) * cuts_of(x.shape[1])
-    noted = np.empty((6, cuts)), np.empty((8, cuts), np.int64)
-    arguments = x, out, temperature, mask, *noted
-    for kind, items in (
-        ("maxima", cuts), ("counts", cuts), ("cuts", cuts if formula.mapped else len(x))
-    ):  # fmt: skip
-        _run(f"{formula.name}_{kind}", arguments, items)
+    each = cuts_of(x.shape[1])
+    cuts = len(x) * each
+    noted = np.empty((8, cuts)), np.empty((8, cuts), np.int64)
+    of_cuts = operands
+    if formula.chooses:
+        of_cuts = (np.empty((len(operands[0]), cuts), np.int64),)
+    for kind in "maxima", "counts":
+        _run(f"{formula.name}_{kind}", (x, out, temperature, mask, *of_cuts, *noted), cuts)
+    if formula.chooses:
+        operands[0][:] = _first_of(of_cuts[0].reshape(-1, len(x), each), x, mask)
+    items = cuts if formula.mapped else len(x)
+    _run(f"{formula.name}_cuts", (x, out, temperature, mask, *operands, *noted), items)
+
+
+def _first_of(labels: Array, x: Array, mask: Array | None) -> Array:
+    """The labels of rows, of those of their cuts (several, rows, cuts), -1 where there is none."""
+    several, count = labels.shape[:2]
+    places = np.sort(labels.swapaxes(0, 1).reshape(count, -1), axis=-1)
+    rows = np.arange(count)[:, None]
+    values = numbers_of(x[rows, places])
+    values = np.where(np.isnan(values), np.inf, values)
+    if mask is not None:
+        values = np.where(mask[rows, places], values, -np.inf)
+    # What is there before what is not, then by the logits; of equal ones the first first.
+    order = np.lexsort((-values, places < 0), axis=-1)[:, :several]
+    return np.take_along_axis(places, order, axis=-1).T
+
+
+def numbers_of(stored: Array) -> Array:
+    """Elements as kernels know them, see `layout.stored`, as float64."""
+    if stored.dtype == np.int16:
+        return (stored.astype(np.int32) << 16).view(np.float32).astype(np.float64)
+    halves = stored.dtype == np.uint16
+    return (stored.view(np.float16) if halves else stored).astype(np.float64)
 
 
 def _threads(size: int, count: int) -> int:
@@ -203,7 +248,7 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import across, batch, cuts, weighted  # noqa: F401
+    from fastsoftmax.cpu import across, batch, columns, cuts, sums, weighted  # noqa: F401
 
     return batch.KERNELS
 
@@ -247,14 +292,24 @@ def _variants_of(dtype: str) -> list[Variant]:
     variants: list[Variant] = [("weighted", ((dtype, 2), (dtype, 1), ("d", 1), ("d", 2)))]
     for formula, (kind, others) in itertools.product(FORMULAS, _OTHERS.items()):
         ndim = 3 if kind.endswith("columns") else 2
-        x, row, out = (dtype, ndim), ("d", ndim - 1), (dtype, ndim - (not formula.mapped))
+        x, row = (dtype, ndim), ("d", ndim - 1)
+        operands = _operands_of(formula, dtype, ndim)
+        out = dtype, ndim if formula.mapped or operands else ndim - 1
         for mask in (None, ("?", ndim)):
             for temperature in (None, row) if formula.tempered else (None,):
-                variants.append((f"{formula.name}_{kind}", (x, out, temperature, mask, *others)))
+                kinds = x, out, temperature, mask, *operands, *others
+                variants.append((f"{formula.name}_{kind}", kinds))
     for formula, length in itertools.product(FORMULAS, PACKED):
-        kinds = (dtype, 2), (dtype, 1 + formula.mapped), None, None
+        operands = _operands_of(formula, dtype, 2)
+        out = dtype, 2 if formula.mapped or operands else 1
+        kinds = (dtype, 2), out, None, None, *operands
         variants.append((f"{formula.name}_packed_{length}", kinds))
     return variants
+
+
+def _operands_of(formula: Formula, dtype: str, ndim: int) -> tuple[tuple[str, int], ...]:
+    kinds = {"labels": ("l", ndim), "scale": ("d", ndim - 1), "losses": (dtype, ndim)}
+    return tuple(kinds[name] for name in formula.operands)
 
 
 def compile_variant(variant: Variant) -> None:

@@ -25,6 +25,9 @@ CHUNK = 16384
 # The longest panel of several vectors, 512 KiB; a longer one, up to a block, is a vector wide.
 PANEL_LINES = 2048
 
+# The most labels that kernels choose for a row.
+MOST_CHOSEN = 16
+
 # Cuts of a row that threads share, at most: each begins with a look at what is noted of all.
 MOST_CUTS = 64
 

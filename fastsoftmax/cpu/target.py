@@ -64,6 +64,14 @@ def _looked_up(index: Value, numbers: tuple[float, ...]) -> Value:
     return part(joined([call(name, held.type, held, piece) for piece in pieces]), 0, width)
 
 
+def compressed(value: Value, condition: Value) -> Value | None:
+    """The lanes of 64 bytes for which a condition holds first; None where no CPU does that."""
+    if "+avx512f" not in compiler.features():
+        return None
+    kind = value.ir.type
+    return call("llvm.x86.avx512.mask.compress.{}", kind, value, ir.Constant(kind, None), condition)
+
+
 def _gathered(index: Value, numbers: tuple[float, ...]) -> Value:
     b, kind = builder(), ir.ArrayType(REAL[index.element], 8)
     held = ir.GlobalVariable(b.module, kind, b.module.get_unique_name("fastsoftmax.steps"))
