@@ -22,6 +22,7 @@ __all__ = [
     "entropy",
     "log_softmax",
     "logsumexp",
+    "sample",
     "set_threading",
     "softmax",
 ]
@@ -41,15 +42,16 @@ if TYPE_CHECKING or not _begins_the_command_line():
     from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
+    from fastsoftmax.sampling import sample
 else:
     # It answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to import.
     # Whatever else has that name finds the library's names as it asks for them.
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import functions
+        from fastsoftmax import functions, sampling
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 
-        homes = functions, formulas, threads
+        homes = functions, sampling, formulas, threads
         return next(getattr(home, name) for home in homes if hasattr(home, name))

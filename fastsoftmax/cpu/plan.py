@@ -75,6 +75,18 @@ def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
     _run("weighted", (x, out, sign, weight), len(x))
 
 
+def sample(
+    x: Array, out: Array, temperature: Array | None, mask: Array | None, uniforms: Array
+) -> None:
+    """Classes of rows of x that uniform numbers (rows, draws) pick into out; see sampling.py."""
+    _run("sample", (x, out, temperature, mask, uniforms), len(x))
+
+
+def class_counts(x: Array, out: Array, temperature: Array | None, mask: Array | None) -> None:
+    """What each class counts among the classes of its row, as integers, into out."""
+    _run("class_counts", (x, out, temperature, mask), len(x))
+
+
 def _kind_of_rows(x: Array) -> str:
     """Which kernels compute the rows of an array, as kernels see it."""
     length = x.shape[1]
@@ -203,7 +215,7 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import across, batch, cuts, weighted  # noqa: F401
+    from fastsoftmax.cpu import across, batch, cuts, sampling, weighted  # noqa: F401
 
     return batch.KERNELS
 
@@ -251,6 +263,9 @@ def _variants_of(dtype: str) -> list[Variant]:
         for mask in (None, ("?", ndim)):
             for temperature in (None, row) if formula.tempered else (None,):
                 variants.append((f"{formula.name}_{kind}", (x, out, temperature, mask, *others)))
+    for mask, temperature in itertools.product((None, ("?", 2)), (None, ("d", 1))):
+        kinds = (dtype, 2), ("l", 2), temperature, mask
+        variants += [("sample", (*kinds, ("d", 2))), ("class_counts", kinds)]
     for formula, length in itertools.product(FORMULAS, PACKED):
         kinds = (dtype, 2), (dtype, 1 + formula.mapped), None, None
         variants.append((f"{formula.name}_packed_{length}", kinds))
