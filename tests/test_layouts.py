@@ -25,7 +25,7 @@ SHAPES = [
     *((70, length) for length in PACKED),
 ]
 # Kernels that draw: among their arguments, a caller passes logits and a mask of as many dimensions.
-DRAWS = {"sample": (0, 3), "class_counts": (0, 3)}
+DRAWS = {"sample": (0, 3), "class_counts": (0, 3), "picked": ()}
 STORED = {"float64": "d", "float32": "f", "float16": "H", "bfloat16": "h"}
 
 

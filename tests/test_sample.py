@@ -2,6 +2,7 @@
 
 import math
 import platform
+import tracemalloc
 from fractions import Fraction
 
 import ml_dtypes
@@ -20,6 +21,7 @@ from thorough import beyond_first
 import fastsoftmax
 from fastsoftmax import sample, softmax
 from fastsoftmax.cpu import plan
+from fastsoftmax.sampling import _Sampling
 
 INF, NAN = np.inf, np.nan
 FLOATS = beyond_first([np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
@@ -60,6 +62,12 @@ def boundaries(x, classes, **beside):
     return found
 
 
+@pytest.fixture(params=[False, True], ids=["row by row", "by sums"])
+def each_way(request, monkeypatch):
+    """Draws that look at the row again, and those that look at sums of what its classes count."""
+    monkeypatch.setattr(_Sampling, "_counted", lambda self, draws: request.param)
+
+
 def counts_of(x, mask=None, temperature=None):
     """What each class of rows counts."""
     counts = np.empty(x.shape, np.int64)
@@ -70,6 +78,7 @@ def counts_of(x, mask=None, temperature=None):
 # --- the law ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_of_two_and_three_classes_each_has_its_probability_exactly(dtype):
     bound = 2.0**-25.9 if dtype != np.float64 else 2.0**-51.8
@@ -98,6 +107,7 @@ def test_of_two_and_three_classes_each_has_its_probability_exactly(dtype):
         assert drawn_by(x, near).tolist() == want
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_each_number_draws_the_class_whose_steps_hold_its_own(dtype):
     rng = np.random.default_rng(0)
@@ -121,6 +131,7 @@ def test_each_number_draws_the_class_whose_steps_hold_its_own(dtype):
             np.testing.assert_array_equal(got[row], np.searchsorted(sums, steps, side="right"))
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_impossible_classes_at_the_edges_of_vectors_and_pieces(dtype):
     x = np.zeros(1000, dtype)
@@ -162,6 +173,7 @@ def test_a_million_draws_have_the_law():
     assert scipy.stats.chisquare(seen, p * len(rows)).pvalue > 0.01
 
 
+@pytest.mark.usefixtures("each_way")
 def test_what_is_impossible_is_never_drawn():
     edges = [0, 1, UNIFORMS // 2, UNIFORMS - 2, UNIFORMS - 1]
     for dtype, nothing in ((np.float32, 2.0**-41), (np.float64, 2.0**-52)):
@@ -194,6 +206,7 @@ def test_the_order_of_classes_permutes_what_each_has():
         assert starts == [-(-each * UNIFORMS // total) for each in before]
 
 
+@pytest.mark.usefixtures("each_way")
 def test_rows_so_long_that_all_their_equal_classes_just_fit():
     for dtype, n in ((np.float64, 4095), (np.float64, 8191), (np.float64, 300_000)):
         x = np.full(n, 0.34, dtype)  # 2**0.49 over its power, all but the most that there is
@@ -288,9 +301,21 @@ def test_one_generator_for_batches_draws_what_one_call_does():
         draws = math.prod(size if isinstance(size, tuple) else [size or 1])
         there = np.random.Generator(np.random.PCG64(8).advance(7 * draws))
         np.testing.assert_array_equal(sample(x[7:], size, rng=there), whole[7:])
+    # also where few draws are made in another way than many
     row = np.random.default_rng(9)
-    got = [sample(x[0], size, rng=row) for size in (2, 3)]
-    np.testing.assert_array_equal(np.concatenate(got), sample(x[0], 5, rng=9))
+    got = [sample(x[0], size, rng=row) for size in (2, 3, 90)]
+    np.testing.assert_array_equal(np.concatenate(got), sample(x[0], 95, rng=9))
+
+
+def test_no_probabilities_are_ever_there():
+    x = np.random.default_rng(0).standard_normal((2000, 1000)).astype(np.float32)
+    for beside in ({}, {"temperature": 2.0}, {"size": 3}):
+        sample(x, rng=0, **beside)
+        tracemalloc.start()
+        drawn = sample(x, rng=0, **beside)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 2 * drawn.nbytes + 50_000 < x.nbytes / 10
 
 
 def test_every_way_to_name_a_seed():

@@ -78,13 +78,18 @@ def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
 def sample(
     x: Array, out: Array, temperature: Array | None, mask: Array | None, uniforms: Array
 ) -> None:
-    """Classes of rows of x that uniform numbers (rows, draws) pick into out; see sampling.py."""
+    """The classes of rows of x that uniform numbers (rows, draws) draw, into out; -1 for none."""
     _run("sample", (x, out, temperature, mask, uniforms), len(x))
 
 
 def class_counts(x: Array, out: Array, temperature: Array | None, mask: Array | None) -> None:
-    """What each class counts among the classes of its row, as integers, into out."""
+    """The integers that the classes of rows of x are drawn by, into out."""
     _run("class_counts", (x, out, temperature, mask), len(x))
+
+
+def picked(uniforms: Array, sums: Array, out: Array) -> None:
+    """As `sample`, of sums of what classes count, up to each."""
+    _run("picked", (uniforms, sums, out), out.size)
 
 
 def _kind_of_rows(x: Array) -> str:
@@ -236,7 +241,8 @@ Variant = tuple[str, tuple[Any, ...]]
 
 def all_variants() -> list[Variant]:
     """Every kernel and kinds of arguments for which code can be compiled."""
-    return [variant for dtype in "dfHh" for variant in _variants_of(dtype)]
+    picked = "picked", (("d", 2), ("l", 2), ("l", 2))
+    return [*(variant for dtype in "dfHh" for variant in _variants_of(dtype)), picked]
 
 
 def common_variants() -> list[Variant]:

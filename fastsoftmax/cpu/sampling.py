@@ -2,8 +2,9 @@
 
 A class counts the steps of one grid that its exponential has, rounded once. A uniform number picks
 one of all steps of the row, and the class that it belongs to is drawn: integers, so that nothing
-depends on who adds them up, and no probability is ever formed. The sums of counts are noted along
-the row, so a draw looks again at one of its pieces only.
+depends on who adds them up, and no probability is ever formed. Sums of the counts are noted along
+the row, so that a draw looks again at one piece of it; or, for many draws, the sums up to each
+class are there.
 """
 
 from __future__ import annotations
@@ -60,8 +61,7 @@ class _Steps:
 
     def __init__(self, length: Value, c: Constants) -> None:
         single = c.grids[0].element == FLOAT
-        bits = 64 - call("llvm.ctlz.{}", INT64, length, ir.Constant(ir.IntType(1), 0))
-        coarser = larger(bits - (23 if single else 12), 0)
+        coarser = larger(_bits(length) - (23 if single else 12), 0)
         scale = narrowed(from_bits((coarser + 1023) << 52), c.grids[0].element)
         # Two grids in float32, whose mantissa has no room for both ends.
         self._grids = [c.grids[0], c.grids[1] * scale] if single else [c.grids[0] * scale]
@@ -139,14 +139,9 @@ class _Classes:
     def holding(self, step: Value, noted: Array, lanes: Array) -> Value:
         """The class that one of the row's steps belongs to: the first that has all up to it."""
         width, sums = self._batch.width, (self.length + (self._each - 1)) // self._each
-        passed, below = number(0, INT64), number(0, INT64)
-        size = _NOTED
-        while size := size // 2:  # how many sums do not reach beyond the step, bit by bit
-            upto = smaller(passed + size, sums)
-            sum_upto = noted.load((0, upto - 1), None)
-            more = (passed + size == upto) & (sum_upto <= step)
-            passed, below = select(more, upto, passed), select(more, sum_upto, below)
-        start = passed * self._each
+        passed = _passed(noted, 0, sums, step)
+        start, below = passed * self._each, noted.load((0, larger(passed - 1, 0)), None)
+        below = select(passed > 0, below, 0)
         # Of the classes of the next sum, the vector; what was counted before it, and so far.
         state = Variables(start, below, below)
         for at in loop(start, smaller(start + self._each, self.length), width):
@@ -163,6 +158,20 @@ class _Classes:
             upto = upto + lanes.load((0, lane), None)
             state.set(found + select(upto <= step, number(1, INT64), 0), upto)
         return state.get()[0]
+
+
+def _bits(n: Value) -> Value:
+    """How many bits an integer has."""
+    return 64 - call("llvm.ctlz.{}", INT64, n, ir.Constant(ir.IntType(1), 0))
+
+
+def _passed(sums: Array, row: Any, count: Value, step: Value) -> Value:
+    """How many of a row's first sums, of which the last is more than the step, are not."""
+    passed, bits = Variables(number(0, INT64)), _bits(count)
+    for bit in loop(1, bits + 1):
+        upto = smaller(passed.get()[0] + (number(1, INT64) << (bits - bit)), count)
+        passed.set(select(sums.load((row, upto - 1), None) <= step, upto, passed.get()[0]))
+    return passed.get()[0]
 
 
 def _part_of(total: Value, uniform: Value) -> Value:
@@ -193,16 +202,32 @@ def _sample(
 def _class_counts(
     x: Array, out: Array, temperature: Any, mask: Any, slot: Value, first: Value, last: Value
 ) -> None:
-    """What each class of each row counts; of rows with NaN or +inf, anything."""
+    """What each class of each row counts; 0 in rows that nothing can be drawn from."""
     batch = Batch(SOFTMAX, x, out, temperature, mask)
-    notes = Notes.of(1)
+    notes, noted = Notes.of(1), scratch(types.int64, 1, _NOTED)
     for row in loop(first, last):
         classes = _Classes(batch, row, notes)
+        _, sound = classes.add_up(noted)
         for at in loop(0, classes.length, batch.width):
-            out.store((row, at), classes.counts(at), classes.length - at)
+            out.store((row, at), select(sound, classes.counts(at), 0), classes.length - at)
+
+
+def _picked(
+    uniforms: Array, sums: Array, out: Array, slot: Value, first: Value, last: Value
+) -> None:
+    """What `_sample` draws, of what rows count up to each class; numbers are the items."""
+    length, draws = sums.shape[1], out.shape[1]
+    for item in loop(first, last):
+        row, draw = item // draws, item % draws
+        total = sums.load((row, length - 1), None)
+        step = _part_of(total, uniforms.load((row, draw), None))
+        out.store((row, draw), number(-1, INT64))
+        for _ in when(total > 0):
+            out.store((row, draw), _passed(sums, row, length, step))
 
 
 _BATCH = "x", "out", "temperature", "mask"
 _ITEMS = "slot", "first", "last"
 KERNELS["sample"] = generated(_sample, (*_BATCH, "uniforms", *_ITEMS), CPU)
+KERNELS["picked"] = generated(_picked, ("uniforms", "sums", "out", *_ITEMS), CPU)
 KERNELS["class_counts"] = generated(_class_counts, (*_BATCH, *_ITEMS), CPU)
