@@ -133,7 +133,7 @@ def callers_places(name, kinds):
 def one_without_the_other(name, kinds):
     """Whether a kernel takes a temperature or a mask where others of its formula take both."""
     formula = next((each for each in FORMULAS if name.startswith(f"{each.name}_")), None)
-    tempered = name in DRAWS or (formula is not None and formula.tempered)
+    tempered = name in ("sample", "class_counts") or (formula is not None and formula.tempered)
     return tempered and (kinds[2] is None) != (kinds[3] is None)
 
 

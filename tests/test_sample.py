@@ -526,6 +526,13 @@ def test_wrong_arguments_are_refused_before_a_number_is_taken(beside, error, mes
     assert rng.bit_generator.state == before
 
 
+def test_arrays_on_a_gpu_are_refused():
+    seen = {"shape": (3,), "typestr": "<f4", "data": (1, True), "version": 3}
+    there = type("Somewhere", (), {"__cuda_array_interface__": seen})()
+    with pytest.raises(ValueError, match="sample is computed on the CPU: copy logits to the host"):
+        sample(there, rng=0)
+
+
 def test_wrong_generators_are_refused():
     for rng, error, message in (
         (np.random.RandomState(0), TypeError, "got a RandomState: pass numpy.random.default_rng"),
