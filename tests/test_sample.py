@@ -380,7 +380,8 @@ def everything():
             yield sample(x, 30, rng=1, where=kept, temperature=0.7)
             yield counts_of(x)
     x = np.random.default_rng(0).standard_normal((300, 777)).astype(np.float32)
-    yield sample(x, rng=5)  # enough for all threads
+    yield sample(x, rng=5)  # enough for all threads, and so many draws, too
+    yield sample(x[0], 200_000, rng=6)
 
 
 def elsewhere(**environment):
