@@ -25,6 +25,7 @@ __all__ = [
     "label_log_probabilities",
     "log_softmax",
     "logsumexp",
+    "sample",
     "set_threading",
     "softmax",
     "top_k",
@@ -46,6 +47,7 @@ if TYPE_CHECKING or not _begins_the_command_line():
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
     from fastsoftmax.losses import cross_entropy, cross_entropy_and_gradient
+    from fastsoftmax.sampling import sample
     from fastsoftmax.scoring import label_log_probabilities, top_k
 else:
     # It answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to import.
@@ -53,9 +55,9 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import functions, losses, scoring
+        from fastsoftmax import functions, losses, sampling, scoring
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 
-        homes = functions, formulas, threads, scoring, losses
+        homes = functions, formulas, threads, losses, sampling, scoring
         return next(getattr(home, name) for home in homes if hasattr(home, name))

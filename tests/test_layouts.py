@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from placed import How, edges_of, in_a_process, placed
 
-from fastsoftmax import entropy, log_softmax, logsumexp, softmax
+from fastsoftmax import entropy, log_softmax, logsumexp, sample, softmax
 from fastsoftmax.arithmetic.formulas import FORMULAS
 from fastsoftmax.cpu import plan
 from fastsoftmax.cpu.sizes import BLOCK, PACKED
@@ -24,7 +24,17 @@ SHAPES = [
     (2, BLOCK + 3, 11),  # long columns
     *((70, length) for length in PACKED),
 ]
+# Kernels that draw: among their arguments, a caller passes logits and a mask of as many dimensions.
+DRAWS = {"sample": (0, 3), "class_counts": (0, 3), "picked": ()}
 STORED = {"float64": "d", "float32": "f", "float16": "H", "bfloat16": "h"}
+
+
+def drawn(x, axis, **beside):
+    return sample(x, 3, axis, rng=0, **beside)
+
+
+def drawn_of_some(x, axis, **beside):
+    return sample(x, 3, axis, rng=0, top_p=0.9, **beside)
 
 
 def forms(shape):
@@ -59,7 +69,9 @@ def calls_at_an_edge(shape, dtype, edge, everything):
         for function in (softmax, log_softmax):
             out = placed(np.zeros(shape, dtype), How(edge=edge))
             yield function, x, {"temperature": temperature, "where": mask, "out": out}
-        yield entropy, x, {"temperature": temperature, "where": mask}
+        can_be_drawn = mask is None or np.broadcast_to(mask, shape).any(axis=1).all()
+        for function in (entropy, drawn, drawn_of_some) if can_be_drawn else (entropy,):
+            yield function, x, {"temperature": temperature, "where": mask}
     for mask in (None, *masks):
         yield logsumexp, x, {"where": mask}
     for weight in weights:
@@ -111,6 +123,8 @@ def callers_places(name, kinds):
     ]
     if name.endswith(("_maxima", "_counts", "_cuts")):
         del whole[-2:]  # what is noted of each cut
+    if name in DRAWS:
+        return [place for place in whole if place in DRAWS[name]]
     if stored != "d":  # weights of another type are converted
         whole = [place for place in whole if kinds[place] != ("d", ndim)]
     return whole
@@ -119,7 +133,7 @@ def callers_places(name, kinds):
 def one_without_the_other(name, kinds):
     """Whether a kernel takes a temperature or a mask where others of its formula take both."""
     formula = next((each for each in FORMULAS if name.startswith(f"{each.name}_")), None)
-    tempered = formula is not None and formula.tempered
+    tempered = name in ("sample", "class_counts") or (formula is not None and formula.tempered)
     return tempered and (kinds[2] is None) != (kinds[3] is None)
 
 

@@ -94,6 +94,23 @@ def counted_products(x: Array, weight: Array | None, scale: Array) -> Array:
     return out
 
 
+def sample(
+    x: Array, out: Array, temperature: Array | None, mask: Array | None, uniforms: Array
+) -> None:
+    """The classes of rows of x that uniform numbers (rows, draws) draw, into out; -1 for none."""
+    _run("sample", (x, out, temperature, mask, uniforms), len(x))
+
+
+def class_counts(x: Array, out: Array, temperature: Array | None, mask: Array | None) -> None:
+    """The integers that the classes of rows of x are drawn by, into out."""
+    _run("class_counts", (x, out, temperature, mask), len(x))
+
+
+def picked(uniforms: Array, sums: Array, out: Array) -> None:
+    """As `sample`, of sums of what classes count, up to each."""
+    _run("picked", (uniforms, sums, out), out.size)
+
+
 def _kind_of_rows(x: Array) -> str:
     """Which kernels compute the rows of an array, as kernels see it."""
     length = x.shape[1]
@@ -248,7 +265,7 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import across, batch, columns, cuts, sums, weighted  # noqa: F401
+    from fastsoftmax.cpu import across, batch, columns, cuts, sampling, sums, weighted  # noqa: F401
 
     return batch.KERNELS
 
@@ -269,7 +286,8 @@ Variant = tuple[str, tuple[Any, ...]]
 
 def all_variants() -> list[Variant]:
     """Every kernel and kinds of arguments for which code can be compiled."""
-    return [variant for dtype in "dfHh" for variant in _variants_of(dtype)]
+    picked = "picked", (("d", 2), ("l", 2), ("l", 2))
+    return [*(variant for dtype in "dfHh" for variant in _variants_of(dtype)), picked]
 
 
 def common_variants() -> list[Variant]:
@@ -299,6 +317,9 @@ def _variants_of(dtype: str) -> list[Variant]:
             for temperature in (None, row) if formula.tempered else (None,):
                 kinds = x, out, temperature, mask, *operands, *others
                 variants.append((f"{formula.name}_{kind}", kinds))
+    for mask, temperature in itertools.product((None, ("?", 2)), (None, ("d", 1))):
+        kinds = (dtype, 2), ("l", 2), temperature, mask
+        variants += [("sample", (*kinds, ("d", 2))), ("class_counts", kinds)]
     for formula, length in itertools.product(FORMULAS, PACKED):
         operands = _operands_of(formula, dtype, 2)
         out = dtype, 2 if formula.mapped or operands else 1
