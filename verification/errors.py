@@ -47,6 +47,8 @@ class Bound:
 
     ulp: float
     source: str
+    # Of the result itself, also where numbers cancel in it whose ULP others are measured in.
+    of_result: bool = False
 
 
 PROMISE = Bound(2.0, "this project's promise: within 2 ULP of the exact result")

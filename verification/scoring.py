@@ -173,16 +173,16 @@ def _compared(
                 measured |= {"returned": kind, "note": note}
             ulp, found = _judged(rows.astype(np.float64), true, kind, bound)
             measured["ulp"] = max(measured["ulp"], ulp)
-            measured |= {"bound": bound.ulp, "source": bound.source + _of_what(true)}
+            measured |= {"bound": bound.ulp, "source": bound.source + _of_what(true, bound)}
         else:
             found = _other_classes(by_rows(_whole(result), shape, axis), true)
         findings += found
     return measured, findings
 
 
-def _of_what(true: Numbers) -> str:
+def _of_what(true: Numbers, bound: Bound) -> str:
     exact = rounded(true.exact, "float64")
-    cancels = bool(np.any(true.size > np.abs(exact)))
+    cancels = not bound.of_result and bool(np.any(true.size > np.abs(exact)))
     return "; in ULP of the numbers that cancel, where they do" if cancels else ""
 
 
@@ -196,12 +196,12 @@ def _judged(
     rows: Array, true: Numbers, dtype: str, bound: Bound
 ) -> tuple[float, list[tuple[Finding, int]]]:
     """The worst error in ULP, and what is beyond the bound."""
-    kind = FORMATS[dtype]
-    errors = ulp_errors(rows, true.exact, dtype, true.size)
+    kind, size = FORMATS[dtype], 0.0 if bound.of_result else true.size
+    errors = ulp_errors(rows, true.exact, dtype, size)
     worst = float(errors.max(initial=0.0))
     if worst <= bound.ulp:
         return worst, []
-    unit = exponent_of_ulp(true.exact, kind, true.size).astype(np.int32)
+    unit = exponent_of_ulp(true.exact, kind, size).astype(np.int32)
     with np.errstate(over="ignore"):
         explained = np.ldexp(true.ordinary * kind.unit, -unit) + 2
     named, at = kind_of(errors, bound, explained, rows, true.exact, dtype)
