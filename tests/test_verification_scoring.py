@@ -330,7 +330,7 @@ def test_draws_of_no_class_are_wrong():
     assert result.finding.message.startswith("draws class 2 or 2 of 2")
 
 
-def test_who_promises_it_is_held_to_ulp_of_the_result_where_numbers_cancel():
+def test_who_promises_it_is_held_to_less_of_the_numbers_that_cancel():
     from planted_scoring import product_of_what_cancels
 
     (check,) = (
@@ -338,16 +338,17 @@ def test_who_promises_it_is_held_to_ulp_of_the_result_where_numbers_cancel():
     )
     task = Task(("softmax_vjp",))
     found = {}
-    for promised in (False, True):
-        bound = {("softmax_vjp", "float32"): Bound(2.0, "a promise", of_result=promised)}
+    for share in (1.0, 2.0**-30):
+        bound = {("softmax_vjp", "float32"): Bound(2.0, "a promise", share=share)}
         subject = Subject("it", "1", {"softmax_vjp": product_of_what_cancels}, bounds=bound)
-        (found[promised],) = check.run(subject, task)
-    assert [found[promised].status for promised in (False, True)] == ["held", "failed"]
-    assert "in ULP of the numbers that cancel" in found[False].source
-    assert found[True].finding.kind == "rounding"
+        (found[share],) = check.run(subject, task)
+    loose, strict = found.values()
+    assert (loose.status, strict.status) == ("held", "failed")
+    assert "in ULP of the numbers that cancel" in loose.source
+    assert strict.finding.kind == "rounding"
     ours = load("fastsoftmax")
-    assert ours.bound("softmax_vjp", "float32").of_result
-    assert not ours.bound("log_softmax_vjp", "float32").of_result
+    assert ours.bound("softmax_vjp", "float64").share == 2.0**-36
+    assert ours.bound("log_softmax_vjp", "float64").share == 1
 
 
 def test_a_wider_type_of_a_mean_is_no_finding_and_one_of_losses_is():

@@ -47,8 +47,8 @@ class Bound:
 
     ulp: float
     source: str
-    # Of the result itself, also where numbers cancel in it whose ULP others are measured in.
-    of_result: bool = False
+    # Where numbers cancel: the ULP are those of this share of them, if it is more than the result.
+    share: float = 1.0
 
 
 PROMISE = Bound(2.0, "this project's promise: within 2 ULP of the exact result")

@@ -182,8 +182,10 @@ def _compared(
 
 def _of_what(true: Numbers, bound: Bound) -> str:
     exact = rounded(true.exact, "float64")
-    cancels = not bound.of_result and bool(np.any(true.size > np.abs(exact)))
-    return "; in ULP of the numbers that cancel, where they do" if cancels else ""
+    if not np.any(true.size * bound.share > np.abs(exact)):
+        return ""
+    share = "" if bound.share == 1 else f"{bound.share:g} of "
+    return f"; in ULP of {share}the numbers that cancel, where they do"
 
 
 def _whole(result: Array) -> Array:
@@ -196,7 +198,7 @@ def _judged(
     rows: Array, true: Numbers, dtype: str, bound: Bound
 ) -> tuple[float, list[tuple[Finding, int]]]:
     """The worst error in ULP, and what is beyond the bound."""
-    kind, size = FORMATS[dtype], 0.0 if bound.of_result else true.size
+    kind, size = FORMATS[dtype], true.size * bound.share
     errors = ulp_errors(rows, true.exact, dtype, size)
     worst = float(errors.max(initial=0.0))
     if worst <= bound.ulp:
