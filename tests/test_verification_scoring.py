@@ -140,6 +140,24 @@ def test_a_correct_function_holds_in_every_case(function, dtype):
     assert len(found) >= 4
 
 
+@pytest.mark.parametrize(
+    ("case", "function"),
+    [
+        ("same_bits_in_any_batch", "sigmoid"),
+        ("same_bits_along_any_axis", "logsumexp_vjp"),
+        pytest.param("same_bits_on_any_threads", "log_sigmoid", marks=pytest.mark.thorough),
+    ],
+)
+def test_bits_that_depend_on_more_than_a_row_are_found(case, function):
+    (check,) = (c for c in suites.checks_of("scoring", ("float32",)) if c.name == case)
+    task = Task(SCORING)
+    failed = [r for r in check.run(load("planted_scoring:other_bits"), task) if r.finding]
+    assert [(r.function, r.finding.kind) for r in failed] == [(function, "property")]
+    held = check.run(load("planted_scoring:correct"), task)
+    assert {r.status for r in held} == {"held"}
+    assert {r.function for r in held} == set(check.functions)
+
+
 # --- the definitions -------------------------------------------------------------------------
 
 
@@ -281,7 +299,7 @@ def test_a_failure_is_repeated_by_its_line(capsys):
 @pytest.mark.parametrize(
     ("name", "function", "status", "said"),
     [
-        ("sigmoid", "sigmoid", 0, "all 8 checks hold"),
+        ("sigmoid", "sigmoid", 0, "all 10 checks hold"),
         ("ties_by_higher_index", "top_k", 1, "wrong: another class than the right one"),
     ],
 )

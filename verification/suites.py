@@ -7,7 +7,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from verification import draws, exhaustive, properties, scipy_suite, scoring, search
+from verification import (
+    draws,
+    exhaustive,
+    properties,
+    scipy_suite,
+    scoring,
+    scoring_bits,
+    search,
+)
 from verification.checks import CASE_SUITES, Check, Task, case_checks
 from verification.names import DTYPES
 from verification.results import Result
@@ -46,6 +54,7 @@ def checks_of(suite: str, dtypes: Sequence[str]) -> Iterator[Check]:
     if suite == "scoring":
         yield from scoring.case_checks(dtypes)
         yield from draws.draw_checks(dtypes)
+        yield from scoring_bits.bit_checks(dtypes)
     if suite == "scipy":
         yield from scipy_suite.scipy_checks()
     if suite == "exhaustive":
