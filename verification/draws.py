@@ -213,7 +213,7 @@ def law(
 def one_a_row(context: Context) -> Found:
     """Rows that are all alike, with one draw of each."""
     row = context.draw.of([[0.5, -1, 1]])
-    drawn = context(np.repeat(row, 200_000, axis=0), None)
+    drawn = context(np.repeat(row, 50_000, axis=0), None)
     return judged(drawn, law_of(row[0], np.ones(3, bool), 1.0, None, None))
 
 

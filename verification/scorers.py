@@ -24,7 +24,8 @@ def of_scipy() -> dict[str, Function]:
 
     def kl_divergence(p_logits: Array, q_logits: Array, *, axis: int) -> Array:
         p, q = (special.softmax(x, axis=axis) for x in (p_logits, q_logits))
-        return np.asarray(special.rel_entr(p, q).sum(axis=axis))
+        apart = special.rel_entr(p, q).sum(axis=axis)  # it has no float16
+        return np.asarray(apart).astype(p.dtype)
 
     return {
         "kl_divergence": kl_divergence,

@@ -1,4 +1,4 @@
-"""The suite ``scoring``, continued: the same bits in any batch, along any axis, on any threads."""
+"""The suite ``scoring``, continued: the same bits in any batch and on any threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from verification.calls import CallFailed
 from verification.cases import dtype_of
 from verification.checks import Check, Task
 from verification.exact import Array
-from verification.names import ELEMENTWISE, SCORING
+from verification.names import ELEMENTWISE
 from verification.properties import digests_on, unequal
 from verification.results import FAILED, HELD, SKIPPED, Finding, Result
 from verification.scoring import SUITE, asked, inapplicable
@@ -48,10 +48,10 @@ def _made(function: str, dtype: str, seed: int, *shape: int) -> tuple[Operands, 
 
 
 def _answers(
-    subject: Subject, function: str, operands: Operands, options: Mapping[str, Any], axis: int = -1
+    subject: Subject, function: str, operands: Operands, options: Mapping[str, Any]
 ) -> list[Array]:
     """The arrays that a subject answers with."""
-    answer = asked(subject, function, operands, options, axis)
+    answer = asked(subject, function, operands, options, -1)
     return [np.asarray(a) for a in (answer if isinstance(answer, (tuple, list)) else (answer,))]
 
 
@@ -74,15 +74,6 @@ def any_batch(subject: Subject, function: str, dtype: str, seed: int) -> tuple[f
             off += _off(rows, _answers(subject, function, some, options))
             elements += sum(a.size for a in rows)
     return off, elements
-
-
-def any_axis(subject: Subject, function: str, dtype: str, seed: int) -> tuple[float, int]:
-    """Rows and columns have the same bits."""
-    operands, options = _made(function, dtype, seed, 60, 300)
-    rows = _answers(subject, function, operands, options)
-    columns = _answers(subject, function, operands, options, axis=0)
-    back = [np.moveaxis(a, 0, -1) if a.ndim == 2 else a for a in columns]
-    return _off(rows, back), sum(a.size for a in rows)
 
 
 def any_threads(subject: Subject, function: str, dtype: str, seed: int) -> tuple[float, int]:
@@ -123,18 +114,16 @@ def digests(
 
 
 Measure = Callable[[Subject, str, str, int], tuple[float, int]]
-_DRAWN_ELSEWHERE = ("sample",)  # `draws` has these of it
 _CHECKS: Mapping[str, tuple[Measure, tuple[str, ...]]] = {
-    "same_bits_in_any_batch": (any_batch, _DRAWN_ELSEWHERE),
-    "same_bits_along_any_axis": (any_axis, (*_DRAWN_ELSEWHERE, *ELEMENTWISE)),
-    "same_bits_on_any_threads": (any_threads, ()),
+    # Of draws, a generator that goes on has a say: `draws.batch_splits`.
+    "same_bits_in_any_batch": (any_batch, tuple(f for f in _OPERANDS if f != "sample")),
+    "same_bits_on_any_threads": (any_threads, tuple(_OPERANDS)),
 }
 
 
 def bit_checks(dtypes: Sequence[str]) -> Iterator[Check]:
     """A check of all functions for each property; of threads in one type, as it takes processes."""
-    for name, (measure, without) in _CHECKS.items():
-        functions = tuple(f for f in SCORING if f in _OPERANDS and f not in without)
+    for name, (measure, functions) in _CHECKS.items():
         once = [d for d in dtypes if d == "float32"] or list(dtypes[:1])
         for dtype in once if measure is any_threads else dtypes:
             run = functools.partial(check_bits, name, measure, functions, dtype)

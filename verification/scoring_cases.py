@@ -270,6 +270,18 @@ def _losses(function: str) -> Iterator[ScoringCase]:
     yield case(
         "unlikely", "large losses", lambda d: (d.sure(20, 4), np.zeros(20, int)), reduction="none"
     )
+    yield case(
+        "impossible",
+        "a label of the probability 0 costs +inf; other classes may have it",
+        lambda d: (d.of([[-INF, 1, 2], [0, -INF, 1]]), np.array([0, 2])),
+        reduction="none",
+    )
+    yield case(
+        "nan",
+        "of no distribution; the other row is one",
+        lambda d: (d.of([[NAN, 1, 2], [0, 1, 2]]), np.array([1, 1])),
+        reduction="none",
+    )
     yield case("temperature_4", "the gradient is by the logits", labelled, temperature=4.0)
     yield case(
         "masked",
