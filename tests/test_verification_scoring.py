@@ -295,6 +295,11 @@ def test_a_failure_is_repeated_by_its_line(capsys):
     )
 
 
+def test_one_row_is_measured_of_functions_of_logits_alone():
+    with pytest.raises(ValueError, match=r"must be one of softmax, .*, got 'top_k'"):
+        verification.measure("scipy", "top_k", ["0x1p+0"], "float64")
+
+
 @pytest.mark.parametrize(
     ("name", "function", "status", "said"),
     [
@@ -344,7 +349,7 @@ def test_draws_of_no_class_are_wrong():
     )
     (result,) = check.run(subject, Task(("sample",)))
     assert (result.finding.kind, result.case) == ("wrong", "sample_law_of_2")
-    assert result.finding.message.startswith("draws class 2 or 2 of 2")
+    assert result.finding.message.startswith("draws class 2 of 2 classes")
 
 
 def test_who_promises_it_is_held_to_less_of_the_numbers_that_cancel():

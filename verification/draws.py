@@ -6,8 +6,9 @@ for more, classes that are expected less than five times taken together. A p-val
 fails: one seed in a million would for a right sampler, and as the seed is fixed, a run that holds
 goes on to hold. What never may be drawn at all is looked for apart.
 
-Source: K. Pearson, On the criterion ..., Philosophical Magazine 50 (1900),
-doi:10.1080/14786440009463897.
+Source: K. Pearson, On the criterion that a given system of deviations from the probable in the case
+of a correlated system of variables is such that it can be reasonably supposed to have arisen from
+random sampling, Philosophical Magazine 50 (1900), doi:10.1080/14786440009463897.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ DRAWS = 1_000_000
 # Expected less often in a run than this, a class is not drawn by chance.
 _NEVER = 1e-9
 # Of the 2**24 float32 uniforms, 40 % of so many classes would get three, the others two: 4 % more
-# pairs of draws are alike then than of classes that are equal, eleven times what chance has.
+# pairs of draws are alike then than of classes that are equal, eleven standard deviations.
 _EQUAL = 7_000_000
 
 
@@ -70,9 +71,9 @@ class Context:
         if result.dtype.kind not in "iu":
             raise broken(f"returns indices of type {result.dtype.name}")
         rows = np.moveaxis(result, axis, -1) if size is not None else result
-        if rows.size and not (rows.min() >= 0 and rows.max() < x.shape[1]):
-            what = f"draws class {rows.min()} or {rows.max()} of {x.shape[1]}"
-            raise CallFailed(Finding("wrong", what))
+        outside = rows[(rows < 0) | (rows >= x.shape[1])]
+        if outside.size:
+            raise CallFailed(Finding("wrong", f"draws class {outside[0]} of {x.shape[1]} classes"))
         return rows.astype(np.int64)
 
 

@@ -404,6 +404,11 @@ def measure(
 ) -> float:
     """The error in ULP of a subject on one row of logits, given in hexadecimal; printed too.
 
+    Raises
+    ------
+    ValueError
+        For a function that is not one of a row of logits alone: `repeat` runs its checks.
+
     Examples
     --------
     >>> import verification
@@ -420,6 +425,8 @@ def measure(
     from verification.judged import row_error
     from verification.subjects import load
 
+    if function not in FUNCTIONS:
+        raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
     row = np.array([float.fromhex(v) for v in values]).astype(dtype_of(dtype))
     loaded = load(subject, convention, function, target)
     found = row_error(loaded, function, row)
