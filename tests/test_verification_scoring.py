@@ -134,7 +134,7 @@ def test_a_planted_fault_fails_in_the_cases_that_it_concerns(name, function, dty
 @pytest.mark.parametrize("dtype", beyond_first(["float32", "float64", "float16", "bfloat16"]))
 @pytest.mark.parametrize("function", SCORING)
 def test_a_correct_function_holds_in_every_case(function, dtype):
-    found = results(f"planted_scoring:{function}", function, dtype)
+    found = results(f"correct_scoring:{function}", function, dtype)
     assert {r.case: r.finding for r in found if r.status == "failed"} == {}
     assert {r.status for r in found} == {"held"}
     assert len(found) >= 4
@@ -303,12 +303,17 @@ def test_one_row_is_measured_of_functions_of_logits_alone():
 @pytest.mark.parametrize(
     ("name", "function", "status", "said"),
     [
-        ("sigmoid", "sigmoid", 0, "all 10 checks hold"),
-        ("ties_by_higher_index", "top_k", 1, "wrong: another class than the right one"),
+        ("correct_scoring:sigmoid", "sigmoid", 0, "all 10 checks hold"),
+        (
+            "planted_scoring:ties_by_higher_index",
+            "top_k",
+            1,
+            "wrong: another class than the right one",
+        ),
     ],
 )
 def test_a_function_of_ones_own_on_the_command_line(name, function, status, said, capsys):
-    arguments = [f"planted_scoring:{name}", "--function", function, "--suite", "scoring"]
+    arguments = [name, "--function", function, "--suite", "scoring"]
     assert main([*arguments, "--dtype", "float32"]) == status
     assert said in re.sub(r"\s+", " ", capsys.readouterr().out)
     assert main([*arguments, "--axis", "last"]) == 2
@@ -338,7 +343,7 @@ def test_what_is_no_answer_is_broken(function, answer, said):
     (result,) = check.run(answers(function, answer), Task((function,)))
     assert (result.status, result.finding.kind) == ("failed", "broken")
     assert result.finding.message == said
-    (again,) = check.run(load("planted_scoring:" + function, function=function), Task((function,)))
+    (again,) = check.run(load(f"correct_scoring:{function}", function=function), Task((function,)))
     assert again.status == "held"  # with its operands as they were
 
 
@@ -374,7 +379,7 @@ def test_who_promises_it_is_held_to_less_of_the_numbers_that_cancel():
 
 
 def test_a_wider_type_of_a_mean_is_no_finding_and_one_of_losses_is():
-    from planted_scoring import cross_entropy
+    from correct_scoring import cross_entropy
 
     def wider(x, target, axis, reduction):
         return cross_entropy(x.astype(np.float64), target, axis=axis, reduction=reduction)
