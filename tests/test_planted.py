@@ -200,7 +200,7 @@ def test_several_axes_are_checked_of_who_takes_them_and_excused_elsewhere():
 
 
 @pytest.mark.parametrize("dtype", beyond_first(["float32", "float64", "float16", "bfloat16"]))
-@pytest.mark.parametrize("suite", DEFAULT)
+@pytest.mark.parametrize("suite", [name for name in DEFAULT if name != "scoring"])
 def test_a_correct_softmax_passes_everything(suite, dtype):
     if suite == "scipy" and dtype != "float64":
         return  # the suite is the same for each type

@@ -88,7 +88,11 @@ def _form(out: Path | None) -> str:
 )
 @click.argument("subjects", nargs=-1, metavar="[SUBJECT]...")
 @_several("suite", tuple(names.SUITES), "all but exhaustive")
-@_several("function", (*names.FUNCTIONS, "exp"), "all that a subject has (exp: in exhaustive)")
+@_several(
+    "function",
+    (*names.FUNCTIONS, *names.SCORING, "exp"),
+    "all that a subject has (exp: in exhaustive)",
+)
 @_several("dtype", names.DTYPES, "all that a subject takes")
 @click.option(
     "--axis",

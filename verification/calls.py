@@ -11,7 +11,7 @@ import numpy as np
 from verification.exact import Array
 from verification.names import DTYPES, REDUCED
 from verification.results import Finding
-from verification.subjects import Axis, Subject
+from verification.subjects import Axis, Function, Subject
 
 
 class CallFailed(Exception):
@@ -48,30 +48,56 @@ def call(subject: Subject, function: str, x: Array, axis: Axis, **options: Any) 
         Where it is not that, or ``x`` was written to.
     """
     in_place = options.get("out") is not None and np.shares_memory(options["out"], x)
-    before = None if in_place else x.tobytes()
+    kept = () if in_place else (x,)
+    answer = answered(subject.functions[function], (x, axis), options, kept)
+    result = of_shape(answer, result_shape(function, x.shape, axis))
+    return floating(result, x.dtype.name if x.dtype.name in DTYPES else "a floating type")
+
+
+def answered(
+    function: Function, arguments: tuple[Any, ...], options: dict[str, Any], kept: tuple[Array, ...]
+) -> Any:
+    """What a function answers.
+
+    Raises
+    ------
+    CallFailed
+        Where it raises, or one of the arrays ``kept`` was written to.
+    """
+    before = [array.tobytes() for array in kept]
     failure = None
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            answer = subject.functions[function](x, axis, **options)
+            answer = function(*arguments, **options)
         except Exception as error:
             said = str(error).splitlines()[0] if str(error) else ""
             failure = broken(f"raises {type(error).__name__}: {said}")
-    if before is not None and x.tobytes() != before:
-        x[...] = np.frombuffer(before, x.dtype).reshape(x.shape)  # others are given it next
-        failure = broken("writes into its argument")
+    for array, bytes_before in zip(kept, before, strict=True):
+        if array.tobytes() != bytes_before:
+            # others are given it next
+            array[...] = np.frombuffer(bytes_before, array.dtype).reshape(array.shape)
+            failure = broken("writes into its argument")
     if failure is not None:
         raise failure
+    return answer
+
+
+def of_shape(answer: Any, shape: tuple[int, ...]) -> Array:
+    """An answer as an array, which must have this shape."""
     try:
         result = np.asarray(answer)
     except Exception as error:
         raise broken(f"returns a {type(answer).__name__}: {error}") from None
-    shape = result_shape(function, x.shape, axis)
     if result.shape != shape:
         raise broken(f"returns the shape {result.shape}, not {shape}", _short(result))
+    return result
+
+
+def floating(result: Array, expected: str) -> Array:
+    """A result of a floating type, in native bytes."""
     native = result.dtype.newbyteorder("=")
     if native.name not in DTYPES:
-        expected = x.dtype.name if x.dtype.name in DTYPES else "a floating type"
         raise broken(f"returns {native.name}, not {expected}", _short(result))
     return result.astype(native, copy=False)
 

@@ -16,7 +16,7 @@ from verification.cases import Case
 from verification.errors import rounded
 from verification.exact import Array
 from verification.judged import by_rows, errors_of, kind_of, missed, ordinary, rows_of
-from verification.names import OPTIONS
+from verification.names import FUNCTIONS, OPTIONS
 from verification.results import FAILED, HELD, SKIPPED, Finding, Result
 from verification.shown import described, number, repeat_line, shortened
 from verification.subjects import Missing, Subject, load
@@ -44,6 +44,7 @@ class Check:
     name: str
     dtype: str
     run: Callable[[Subject, Task], list[Result]]
+    functions: tuple[str, ...] = FUNCTIONS  # that it may be about
 
 
 def case_checks(suite: str, dtypes: Sequence[str]) -> Iterator[Check]:

@@ -47,19 +47,29 @@ class Bound:
 
     ulp: float
     source: str
+    # Where numbers cancel: the ULP are those of this share of them, if it is more than the result.
+    share: float = 1.0
 
 
 PROMISE = Bound(2.0, "this project's promise: within 2 ULP of the exact result")
 
 
-def _exponent_of_ulp(true: Exact, kind: Format) -> Array:
+def exponent_of_ulp(true: Exact, kind: Format, size: Array | float = 0.0) -> Array:
+    """The power of two that is one ULP of the larger of the exact numbers and ``size``."""
     exponent = np.where(true.high == 0, kind.smallest, true.exponent)
-    return np.maximum(exponent, kind.smallest) - kind.precision + 1
+    _, power = np.frexp(size)
+    exponent = np.maximum(exponent, np.where(np.asarray(size) > 0, power - 1, kind.smallest))
+    return np.asarray(np.maximum(exponent, kind.smallest) - kind.precision + 1)
 
 
 def in_ulps(true: Exact, kind: Format) -> tuple[Array, Array]:
     """The exact numbers as pairs, in units of their own last place."""
-    shift = np.clip(true.exponent - _exponent_of_ulp(true, kind), -2000, 2000).astype(np.int32)
+    return _in_units(true, exponent_of_ulp(true, kind))
+
+
+def _in_units(true: Exact, exponent: Array) -> tuple[Array, Array]:
+    """The exact numbers as pairs, in units of these powers of two."""
+    shift = np.clip(true.exponent - exponent, -2000, 2000).astype(np.int32)
     with np.errstate(under="ignore"):
         return np.ldexp(true.high, shift), np.ldexp(true.low, shift)
 
@@ -68,7 +78,7 @@ def rounded(true: Exact, dtype: str) -> Array:
     """The exact numbers rounded once, to nearest and ties to even, in float64."""
     kind = FORMATS[dtype]
     high, low = in_ulps(true, kind)
-    exponent = np.clip(_exponent_of_ulp(true, kind), -2000, 2000).astype(np.int32)
+    exponent = np.clip(exponent_of_ulp(true, kind), -2000, 2000).astype(np.int32)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         # Where high lies halfway between integers, low decides; elsewhere it is less than half.
         whole = np.rint(high)
@@ -81,12 +91,16 @@ def rounded(true: Exact, dtype: str) -> Array:
     return np.where(np.isfinite(true.high), value, true.high)
 
 
-def ulp_errors(got: Array, true: Exact, dtype: str) -> Array:
-    """The distance of each result from the exact one in ULP of the latter."""
+def ulp_errors(got: Array, true: Exact, dtype: str, size: Array | float = 0.0) -> Array:
+    """The distance of each result from the exact one in ULP of the latter.
+
+    In ULP of ``size`` where that is larger: of the numbers that cancel in a result, say.
+    """
     kind = FORMATS[dtype]
     got = np.asarray(got).astype(np.float64)
-    high, low = in_ulps(true, kind)
-    exponent = np.clip(-_exponent_of_ulp(true, kind), -2000, 2000).astype(np.int32)
+    unit = exponent_of_ulp(true, kind, size)
+    high, low = _in_units(true, unit)
+    exponent = np.clip(-unit, -2000, 2000).astype(np.int32)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         errors = np.abs((np.ldexp(got, exponent) - high) - low)
         # A number is no infinite distance from another, however many steps that is.

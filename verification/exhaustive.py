@@ -26,6 +26,7 @@ from verification.checks import Check, Task
 from verification.errors import Bound
 from verification.exact import Array, Exact
 from verification.judged import kind_of, missed, row_error
+from verification.names import FUNCTIONS
 from verification.results import FAILED, HELD, SKIPPED, Finding, Result
 from verification.shown import decimals, hexadecimal, hexadecimals, value_line
 from verification.subjects import Subject, load
@@ -58,7 +59,8 @@ def exhaustive_checks(dtypes: Sequence[str]) -> Iterator[Check]:
     """The suite ``exhaustive``, in float32."""
     if "float32" in dtypes:
         yield Check("exhaustive", "two_class_softmax", "float32", two_class)
-        yield Check("exhaustive", "exponential", "float32", exponential)
+        functions = (*FUNCTIONS, "exp")
+        yield Check("exhaustive", "exponential", "float32", exponential, functions)
 
 
 def inputs(piece: int) -> Array:

@@ -9,9 +9,30 @@ MAPPED = ("softmax", "log_softmax")  # a result for each logit
 REDUCED = ("logsumexp", "entropy")  # one result a row
 FUNCTIONS = MAPPED + REDUCED
 USUAL = ("softmax", "log_softmax", "logsumexp")  # by these names in SciPy and most libraries
+ELEMENTWISE = ("sigmoid", "log_sigmoid")
+# What is made of a softmax without the probabilities: the functions of the suite ``scoring``.
+SCORING = (
+    "top_k",
+    "label_log_probabilities",
+    "cross_entropy",
+    "cross_entropy_and_gradient",
+    "sample",
+    "kl_divergence",
+    "softmax_vjp",
+    "log_softmax_vjp",
+    "logsumexp_vjp",
+    "softmax_jvp",
+    "softmax_jacobian",
+    *ELEMENTWISE,
+)
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 OPTIONS = ("out", "where", "temperature")
+# Of the functions of the suite ``scoring``. Who has ``rng=`` takes a NumPy Generator in it.
+SCORING_OPTIONS = (
+    *("where", "temperature", "weight", "ignore_index", "label_smoothing", "reduction"),
+    *("rng", "top_k", "top_p"),
+)
 TARGETS = ("cpu", "cuda")
 # How a callable is told which axis the classes are on. ``axis`` and ``dim`` are keywords;
 # ``last``, ``first`` and ``rows`` move the axis there, ``rows`` in a matrix; ``whole`` passes the
@@ -24,12 +45,13 @@ SUITES = {
     "random": "seeded draws, and sweeps of spread, offset and length",
     "properties": "what must hold of any softmax, reproducible bits among it",
     "hard": "inputs that broke libraries before, and a search for new ones",
+    "scoring": "what is made of a softmax: top classes, losses, gradients, draws, sigmoids",
     "scipy": "SciPy's own tests",
     "exhaustive": "every float32 input of the two-class softmax and of exp (by name only)",
 }
 DEFAULT = tuple(name for name in SUITES if name != "exhaustive")
 # Suites whose results are errors of single results; the others count.
-MEASURED = ("extremes", "edges", "random", "hard", "exhaustive")
+MEASURED = ("extremes", "edges", "random", "hard", "scoring", "exhaustive")
 
 # Seconds without a sign of life. The slowest check of fastsoftmax takes 6, and a first call
 # that compiles four variants 12.

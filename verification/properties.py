@@ -116,7 +116,7 @@ def _apart(a: Array, b: Array, dtype: str) -> float:
     return float(np.where(np.isnan(errors), np.inf, errors).max(initial=0.0))
 
 
-def _different(a: Array, b: Array) -> float:
+def unequal(a: Array, b: Array) -> float:
     """How many elements differ in any bit."""
     size = a.dtype.itemsize
     left = np.ascontiguousarray(a).view(f"u{size}")
@@ -283,7 +283,7 @@ def same_bits_twice(context: Context) -> Measured:
     """The same call, the same bits."""
     x = context.draw(300, 500)
     first = context(x)
-    different = max(_different(first, context(x)) for _ in range(3))
+    different = max(unequal(first, context(x)) for _ in range(3))
     return Measured(different, BITS, first.size, "elements that differ")
 
 
@@ -294,7 +294,7 @@ def same_bits_alone_and_in_a_batch(context: Context) -> Measured:
         x = context.draw(200, length)
         whole = context(x)
         for part in (np.s_[17:18], np.s_[199:200], np.s_[3:80]):
-            different += _different(whole[part], context(x[part].copy()))
+            different += unequal(whole[part], context(x[part].copy()))
             elements += x[part].size
     return Measured(different, BITS, elements, "elements that differ")
 
@@ -305,7 +305,8 @@ def same_bits_on_any_threads(context: Context) -> Measured:
     subject, functions = context.subject, tuple(context.subject.functions)
     name, convention, _, target = subject.again("")
     digests = [
-        _digests_on(count, name, convention, target, context.dtype, functions) for count in counts
+        digests_on(count, __name__, name, convention, target, context.dtype, functions)
+        for count in counts
     ]
     found = [digest[context.function] for digest in digests]
     for count, digest in zip(counts, found, strict=True):
@@ -322,13 +323,19 @@ _THREAD_VARIABLES = (
 
 
 @functools.cache
-def _digests_on(
-    threads: int, name: str, convention: str, target: str, dtype: str, functions: tuple[str, ...]
+def digests_on(
+    threads: int,
+    module: str,
+    name: str,
+    convention: str,
+    target: str,
+    dtype: str,
+    functions: tuple[str, ...],
 ) -> dict[str, dict[str, str]]:
-    """What `digests` gives in a process with so many threads."""
+    """What a module's `digests` gives in a process with so many threads."""
     program = (
-        "import json, sys; sys.path[:0] = sys.argv[6:]; from verification import properties;"
-        "print(json.dumps(properties.digests(*sys.argv[1:6])))"
+        f"import json, sys; sys.path[:0] = sys.argv[6:]; from {module} import digests;"
+        "print(json.dumps(digests(*sys.argv[1:6])))"
     )
     arguments = [name, convention, target, dtype, ",".join(functions)]
     try:

@@ -22,6 +22,8 @@ KINDS = {
     "broken": "the call raised, returned another type or shape, wrote into its argument, or "
     "left out= without the result",
     "infinite": "NaN or infinity where a number should be, or a number for them",
+    "wrong": "another class than the right one, or an answer where there is none",
+    "law": "draws that do not follow the softmax",
     "unexplained": "an error beyond the bound that rounding does not explain",
     "flushed": "0 for a subnormal result: the smallest numbers of the type are not used",
     "rounding": "an error beyond the bound that rounding explains in the ordinary formula, "

@@ -17,7 +17,7 @@ from typing import Any
 from verification import suites
 from verification.checks import CASE_SUITES
 from verification.isolation import Runner
-from verification.names import DEFAULT, FUNCTIONS, TIME_LIMIT
+from verification.names import DEFAULT, FUNCTIONS, SCORING, TIME_LIMIT
 from verification.results import FAILED, SKIPPED, Finding, Report, Result, SubjectReport
 
 Progress = Callable[[str, float], None]
@@ -46,8 +46,9 @@ def verify(
     suite : sequence of str
         Names of ``verification.names.SUITES``; all but ``exhaustive`` by default.
     function : sequence of str, optional
-        Of softmax, log_softmax, logsumexp and entropy (and exp, for ``exhaustive``); all that a
-        subject has by default. A ``module:callable`` is the first of them, softmax by default.
+        Of softmax, log_softmax, logsumexp, entropy and ``verification.names.SCORING`` (and exp,
+        for ``exhaustive``); all that a subject has by default. A ``module:callable`` is the first
+        of them, softmax by default.
     dtype : sequence of str, optional
         Of float16, bfloat16, float32 and float64; all that a subject takes by default.
     convention : str, optional
@@ -122,7 +123,7 @@ def _verify_one(
         if "missing" in described:
             return SubjectReport(name, "", (), (), tuple(wrong))
         has = described["functions"]
-        used = tuple(f for f in (functions or (*FUNCTIONS, "exp")) if f in has)
+        used = tuple(f for f in (functions or (*FUNCTIONS, *SCORING, "exp")) if f in has)
         asked = tuple(d for d in (dtypes or described["dtypes"]) if d in described["dtypes"])
         if "bfloat16" in asked and not importlib.util.find_spec("ml_dtypes"):
             asked = tuple(d for d in asked if d != "bfloat16")
@@ -135,12 +136,13 @@ def _verify_one(
                 "suite": s,
                 "case": check.name,
                 "dtype": check.dtype,
-                "functions": tuple(f for f in used if f != "exp" or s == "exhaustive"),
+                "functions": about,
                 "seed": seed,
                 "beside": first,
             }
             for s in suite
             for check in suites.checks_of(s, asked)
+            if (about := tuple(f for f in used if f in check.functions))
         ]
         results = _run_all(name, runners, requests, _part(progress, 0.0, _CHECKING))
         shortening = _part(progress, _CHECKING, 1 - _CHECKING)
@@ -153,7 +155,7 @@ def _verify_one(
         return SubjectReport(
             name=name,
             version=described["version"],
-            functions=tuple(f for f in used if f in FUNCTIONS),
+            functions=tuple(f for f in used if f in (*FUNCTIONS, *SCORING)),
             dtypes=asked,
             results=(*wrong, *types_returned(flat), *lacking, *flat),
         )
@@ -188,10 +190,12 @@ def _cannot_run(
 
 def _lacking(name: str, has: Sequence[str], suite: Sequence[str]) -> list[Result]:
     """What a subject does not have and nobody asked for by name: said, and not held against it."""
+    asked = set(suite) - {"exhaustive"}
+    about = (*(FUNCTIONS if asked - {"scoring"} else ()), *(SCORING if "scoring" in asked else ()))
     return [
         Result("subject", "functions", f, "", SKIPPED, note=f"{name} has no {f}")
-        for f in FUNCTIONS
-        if f not in has and set(suite) - {"exhaustive"}
+        for f in about
+        if f not in has
     ]
 
 
@@ -400,6 +404,11 @@ def measure(
 ) -> float:
     """The error in ULP of a subject on one row of logits, given in hexadecimal; printed too.
 
+    Raises
+    ------
+    ValueError
+        For a function that is not one of a row of logits alone: `repeat` runs its checks.
+
     Examples
     --------
     >>> import verification
@@ -416,6 +425,8 @@ def measure(
     from verification.judged import row_error
     from verification.subjects import load
 
+    if function not in FUNCTIONS:
+        raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
     row = np.array([float.fromhex(v) for v in values]).astype(dtype_of(dtype))
     loaded = load(subject, convention, function, target)
     found = row_error(loaded, function, row)

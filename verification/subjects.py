@@ -1,7 +1,8 @@
 """What is verified: any softmax, log_softmax, logsumexp or entropy that can be called from Python.
 
 A subject's functions take ``(x, axis, **options)`` and return a NumPy array, whatever the library
-behind them looks like. Options are ``out``, ``where`` and ``temperature``, those that it has.
+behind them looks like. Options are ``out``, ``where`` and ``temperature``, those that it has. What
+is made of a softmax (`names.SCORING`) takes its operands, then ``axis`` and options by name.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -19,10 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from verification import implementations
+from verification import implementations, scorers
 from verification.errors import FORMATS, PROMISE, Bound
 from verification.exact import Array
-from verification.names import OPTIONS, REDUCED, TARGETS, USUAL
+from verification.names import (
+    FUNCTIONS,
+    OPTIONS,
+    REDUCED,
+    SCORING,
+    SCORING_OPTIONS,
+    TARGETS,
+    USUAL,
+)
 
 Axis = int | tuple[int, ...] | None
 Function = Callable[..., Any]
@@ -190,6 +200,11 @@ def _from_callable(name: str, convention: str, function: str) -> Subject:
         parameters = frozenset({"axis"})
     if function == "exp":
         return Subject(name, version, {"exp": _elementwise(call)}, convention="whole")
+    if function in SCORING:
+        if convention not in ("", "axis"):
+            raise Missing(f"{function} is told its axis by its keyword axis, not {convention!r}")
+        has = {function: parameters & set(SCORING_OPTIONS)}
+        return Subject(name, version, {function: call}, has, convention="axis")
     if not convention:
         convention = next((word for word in ("axis", "dim") if word in parameters), "last")
     return Subject(
@@ -230,7 +245,17 @@ def _fastsoftmax(target: str) -> Subject:
         for function, claimed in fastsoftmax.ERROR_BOUNDS.items()
         for dtype, ulp in claimed.items()
     }
-    functions = {name: getattr(fastsoftmax, name) for name in fastsoftmax.ERROR_BOUNDS}
+    # Half an ULP of what is left, and of n terms n 2**-100 of what cancels: for 2**11 terms that is
+    # half an ULP of float64 of this share.
+    for function, dtype in itertools.product(("softmax_vjp", "softmax_jvp"), FORMATS):
+        ulp = bounds.get((function, dtype), PROMISE).ulp
+        bounds[function, dtype] = Bound(ulp, source.format(function), share=2.0**-36)
+    functions = {name: getattr(fastsoftmax, name) for name in FUNCTIONS}
+    scoring = {
+        name: getattr(fastsoftmax, name)
+        for name in SCORING
+        if hasattr(fastsoftmax, name) and target == "cpu"
+    }
     if target != "cpu":
         functions = {name: _on_device(call, target) for name, call in functions.items()}
         try:
@@ -240,10 +265,11 @@ def _fastsoftmax(target: str) -> Subject:
     return Subject(
         name="fastsoftmax",
         version=fastsoftmax.__version__,
-        functions={name: _keyword(function) for name, function in functions.items()},
+        functions={name: _keyword(function) for name, function in functions.items()} | scoring,
         options={
-            name: frozenset(inspect.signature(function).parameters) & set(OPTIONS)
-            for name, function in functions.items()
+            name: frozenset(inspect.signature(function).parameters)
+            & set(SCORING_OPTIONS if name in scoring else OPTIONS)
+            for name, function in (functions | scoring).items()
         },
         dtypes=tuple(FORMATS),
         bounds=bounds,
@@ -285,7 +311,8 @@ def _scipy() -> Subject:
         name="scipy",
         version=scipy.__version__,
         functions={name: _keyword(function) for name, function in functions.items()}
-        | {"entropy": entropy, "exp": _elementwise(np.exp)},
+        | {"entropy": entropy, "exp": _elementwise(np.exp)}
+        | scorers.of_scipy(),
         dtypes=("float16", "float32", "float64"),
         originals=functions,
     )
@@ -343,11 +370,14 @@ def _torch(target: str) -> Subject:
         names[name](t, dim=-1).backward(tensor(weights))
         return array(t.grad, x)
 
+    scoring = scorers.of_torch(tensor, array) if target == "cpu" else {}
     return Subject(
         name="torch",
         version=torch.__version__,
         functions={name: adapted(name) for name in names}
-        | {"exp": lambda x, axis=None: array(torch.exp(tensor(x)), x)},
+        | {"exp": lambda x, axis=None: array(torch.exp(tensor(x)), x)}
+        | scoring,
+        options={name: scorers.TORCH_OPTIONS.get(name, frozenset()) for name in scoring},
         dtypes=tuple(FORMATS),
         takes_arrays=False,
         gradient=gradient,

@@ -7,7 +7,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from verification import exhaustive, properties, scipy_suite, search
+from verification import (
+    draws,
+    exhaustive,
+    properties,
+    scipy_suite,
+    scoring,
+    scoring_bits,
+    search,
+)
 from verification.checks import CASE_SUITES, Check, Task, case_checks
 from verification.names import DTYPES
 from verification.results import Result
@@ -23,6 +31,7 @@ _SECONDS = {
     "properties": 0.04,
     "hard": 0.1,
     "scipy": 4.0,
+    "scoring": 0.02,
     "exhaustive": 60.0,
 }
 _STARTING = 2.0  # of a subject's processes
@@ -42,6 +51,10 @@ def checks_of(suite: str, dtypes: Sequence[str]) -> Iterator[Check]:
         yield from properties.property_checks(dtypes)
     if suite == "hard":
         yield from search.search_checks(dtypes)
+    if suite == "scoring":
+        yield from scoring.case_checks(dtypes)
+        yield from draws.draw_checks(dtypes)
+        yield from scoring_bits.bit_checks(dtypes)
     if suite == "scipy":
         yield from scipy_suite.scipy_checks()
     if suite == "exhaustive":
