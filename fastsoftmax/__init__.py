@@ -20,6 +20,7 @@ __all__ = [
     "ERROR_BOUNDS",
     "__version__",
     "entropy",
+    "kl_divergence",
     "log_softmax",
     "logsumexp",
     "set_threading",
@@ -40,6 +41,7 @@ def _begins_the_command_line() -> bool:
 if TYPE_CHECKING or not _begins_the_command_line():
     from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
+    from fastsoftmax.divergence import kl_divergence
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
 else:
     # It answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to import.
@@ -47,9 +49,9 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import functions
+        from fastsoftmax import divergence, functions
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 
-        homes = functions, formulas, threads
+        homes = functions, divergence, formulas, threads
         return next(getattr(home, name) for home in homes if hasattr(home, name))
