@@ -22,6 +22,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_and_gradient",
     "entropy",
+    "kl_divergence",
     "label_log_probabilities",
     "log_softmax",
     "logsumexp",
@@ -45,6 +46,7 @@ def _begins_the_command_line() -> bool:
 if TYPE_CHECKING or not _begins_the_command_line():
     from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
+    from fastsoftmax.divergence import kl_divergence
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
     from fastsoftmax.losses import cross_entropy, cross_entropy_and_gradient
     from fastsoftmax.sampling import sample
@@ -55,9 +57,9 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import functions, losses, sampling, scoring
+        from fastsoftmax import divergence, functions, losses, sampling, scoring
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 
-        homes = functions, formulas, threads, losses, sampling, scoring
+        homes = formulas, threads, divergence, functions, losses, sampling, scoring
         return next(getattr(home, name) for home in homes if hasattr(home, name))

@@ -27,7 +27,7 @@ from thorough import beyond_first
 import fastsoftmax
 from fastsoftmax import ERROR_BOUNDS
 from fastsoftmax.arithmetic import lanes, normalizer, pairs
-from fastsoftmax.cpu import across, along, cuts, memory, weighted
+from fastsoftmax.cpu import across, along, cuts, divergence, memory, weighted
 from fastsoftmax.cpu.sizes import BLOCK, CHUNK, MOST_CUTS, PACKED, PANEL_LINES, SHORT, vectors
 
 
@@ -302,7 +302,7 @@ def test_weighted_sums_are_right_in_any_order(dtype):
 # --- the code itself -----------------------------------------------------------------------------
 
 
-MODULES = [across, along, pairs, cuts, lanes, memory, normalizer, weighted]
+MODULES = [across, along, pairs, cuts, divergence, lanes, memory, normalizer, weighted]
 
 
 @pytest.mark.parametrize("module", MODULES)

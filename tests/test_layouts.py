@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from placed import How, edges_of, in_a_process, placed
 
-from fastsoftmax import entropy, log_softmax, logsumexp, sample, softmax
+from fastsoftmax import entropy, kl_divergence, log_softmax, logsumexp, sample, softmax
 from fastsoftmax.arithmetic.formulas import FORMULAS
 from fastsoftmax.cpu import plan
 from fastsoftmax.cpu.sizes import BLOCK, PACKED
@@ -74,6 +74,9 @@ def calls_at_an_edge(shape, dtype, edge, everything):
             yield function, x, {"temperature": temperature, "where": mask}
     for mask in (None, *masks):
         yield logsumexp, x, {"where": mask}
+    for other, mask in itertools.product(weights, (None, masks[-1])):
+        arguments = {"q_logits": other, "temperature": temperatures[-1], "where": mask}
+        yield kl_divergence, x, arguments
     for weight in weights:
         yield logsumexp, x, {"b": weight, "return_sign": True}
 

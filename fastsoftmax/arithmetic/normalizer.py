@@ -221,6 +221,17 @@ def _power(n: Value) -> Value:
     return from_bits(bits_of(n + (1.5 * 2.0**52 + 1023)) << 52)
 
 
+def times_power(pair: Pair, n: Value) -> Pair:
+    """A pair times 2**n, of float64 integers; as good as 0 below -1200.
+
+    In two factors: 2**n may be beyond what the product is, and that may be subnormal.
+    """
+    n = larger(n, -1200.0)
+    first = larger(smaller(n, 600.0), -600.0)
+    a, b = _power(first), _power(n - first)
+    return Pair(pair.value * a * b, pair.rest * a * b)
+
+
 def _others(
     total: Total, row: Row, terms: Callable[..., list[Term]], worth: list[float], c: Constants
 ) -> list[Pair]:
@@ -236,14 +247,10 @@ def _others(
     n = wide(fma(away, c.to_power, c.to_integer) - fma(z, c.to_power, c.to_integer))
     unscale = wide(c.unscale)
     divisor = two_sum(wide(largest.h) * unscale, wide(largest.lo) * unscale)
-    # in two factors: the product may be subnormal
-    n = select(n > -1200.0, n, -1200.0)
-    first = select(n > -600.0, n, -600.0)
-    a, b = _power(first), _power(n - first)
     results = []
     for each, scale in zip(totals_of(counts, total.grids, c), worth, strict=True):
         value, rest = quotient(each, divisor)
-        results.append(Pair(value * scale * a * b, rest * scale * a * b))
+        results.append(times_power(Pair(value * scale, rest * scale), n))
     return results
 
 
@@ -253,7 +260,7 @@ def quotient(a: Pair, b: Pair) -> Pair:
     return Pair(value, (fma(-value, b.value, a.value) + (a.rest - value * b.rest)) / b.value)
 
 
-def _log_of_one_and(others: Pair) -> Pair:
+def log_of_one_and(others: Pair) -> Pair:
     """log(1 + others), where what is next to 1 is never added to it."""
     high, low = two_sum(like(1.0, others.value), others.value)
     value, rest = logarithm(high, low + others.rest)
@@ -265,7 +272,7 @@ def _log_of_one_and(others: Pair) -> Pair:
 def log_total(total: Total, row: Row, c: Constants) -> Pair:
     """log(total) where the largest term is 1."""
     (others,) = _others(total, row, exponentials, [1.0], c)
-    log = _log_of_one_and(others)
+    log = log_of_one_and(others)
     return Pair(select(wide(row.top) < INFINITY, log.value, 0.0) + total.invalid, log.rest)
 
 
@@ -289,7 +296,7 @@ def entropy(total: Total, row: Row, c: Constants) -> Pair:
     one, rest = two_sum(like(1.0, others.value), others.value)
     whole = Pair(one, rest + others.rest)
     mean = quotient(surprisal, whole)
-    log = _log_of_one_and(others)
+    log = log_of_one_and(others)
     value, rest = two_sum(log.value, mean.value)
     value, rest = two_sum(value, rest + (log.rest + mean.rest))
     return Pair(_of_bounded(value, total, row), rest)

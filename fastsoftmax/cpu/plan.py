@@ -111,6 +111,11 @@ def picked(uniforms: Array, sums: Array, out: Array) -> None:
     _run("picked", (uniforms, sums, out), out.size)
 
 
+def divergence(p: Array, q: Array, out: Array, temperature: Array, mask: Array | None) -> None:
+    """The Kullback-Leibler divergence of q's rows from p's, both of logits, into out."""
+    _run("divergence", (p, q, out, temperature, mask), len(p))
+
+
 def _kind_of_rows(x: Array) -> str:
     """Which kernels compute the rows of an array, as kernels see it."""
     length = x.shape[1]
@@ -265,7 +270,7 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import across, batch, columns, cuts, sampling, sums, weighted  # noqa: F401
+    from fastsoftmax.cpu import across, batch, columns, cuts, divergence, sampling, sums, weighted  # noqa: F401  # noqa: F401
 
     return batch.KERNELS
 
@@ -308,6 +313,8 @@ _OTHERS |= {"columns": (("B", 2),)}
 
 def _variants_of(dtype: str) -> list[Variant]:
     variants: list[Variant] = [("weighted", ((dtype, 2), (dtype, 1), ("d", 1), ("d", 2)))]
+    for mask in (None, ("?", 2)):
+        variants.append(("divergence", ((dtype, 2), (dtype, 2), (dtype, 1), ("d", 1), mask)))
     for formula, (kind, others) in itertools.product(FORMULAS, _OTHERS.items()):
         ndim = 3 if kind.endswith("columns") else 2
         x, row = (dtype, ndim), ("d", ndim - 1)
