@@ -232,6 +232,14 @@ def _split(values: list[Value], sizes: tuple[int, ...]) -> list[tuple[list[Value
     return [(list(itertools.islice(left, size)), size) for size in sizes]
 
 
+def in_powers(w: Value) -> tuple[Value, Value]:
+    """A weight as a mantissa with its sign, 1 to 2, and a power of two."""
+    tiny = from_bits(bits_of(w) & 0x7FFFFFFFFFFFFFFF) < 2.0**-1000
+    lifted = bits_of(select(tiny, w * 2.0**200, w))
+    power = ((lifted >> 52) & 0x7FF) - select(tiny, like(1223, lifted), like(1023, lifted))
+    return from_bits((lifted & -0x7FF0000000000001) | 0x3FF0000000000000), power
+
+
 class Pair(NamedTuple):
     """A value, and the rest that its rounding left out."""
 

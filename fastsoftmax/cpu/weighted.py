@@ -23,7 +23,6 @@ from fastsoftmax.arithmetic.lanes import (
     folded,
     from_bits,
     larger,
-    like,
     loop,
     number,
     select,
@@ -45,6 +44,7 @@ from fastsoftmax.arithmetic.pairs import (
     counts_of,
     counts_on,
     exponential,
+    in_powers,
     logarithm,
     not_finite,
     product,
@@ -89,14 +89,6 @@ class _Weighted:
         return variables.get()
 
 
-def _in_powers(w: Value) -> tuple[Value, Value]:
-    """A weight as a mantissa with its sign, 1 to 2, and a power of two."""
-    tiny = from_bits(bits_of(w) & 0x7FFFFFFFFFFFFFFF) < 2.0**-1000
-    lifted = bits_of(select(tiny, w * 2.0**200, w))
-    power = ((lifted >> 52) & 0x7FF) - select(tiny, like(1223, lifted), like(1023, lifted))
-    return from_bits((lifted & -0x7FF0000000000001) | 0x3FF0000000000000), power
-
-
 def _sign(x: Value) -> Value:
     return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x))
 
@@ -113,7 +105,7 @@ def _largest(row: _Weighted, of: Callable[[Value, Value], Value]) -> Value:
 
 def _power_of(x: Value, w: Value, off: Value) -> Value:
     """A term's power of two, not rounded."""
-    return fma(x - off, _LOG2_E, to_real(_in_powers(w)[1]))
+    return fma(x - off, _LOG2_E, to_real(in_powers(w)[1]))
 
 
 def _beyond_numbers(row: _Weighted) -> Value:
@@ -136,7 +128,7 @@ def _counted(row: _Weighted, off: Value, most: Value, c: Constants) -> tuple[Sta
         stop = smaller(start + CHUNK, row.length)
 
         def body(x: Value, w: Value, state: State) -> State:
-            mantissa, power = _in_powers(w)
+            mantissa, power = in_powers(w)
             nothing = most > _power_of(x, w, off) + _NOTHING
             # within the range that `exponential` wants where the term is nothing, too
             shift = shift_by(most + _ROOM - select(nothing, most, to_real(power)), c)
