@@ -25,10 +25,15 @@ __all__ = [
     "kl_divergence",
     "label_log_probabilities",
     "log_softmax",
+    "log_softmax_vjp",
     "logsumexp",
+    "logsumexp_vjp",
     "sample",
     "set_threading",
     "softmax",
+    "softmax_jacobian",
+    "softmax_jvp",
+    "softmax_vjp",
     "top_k",
 ]
 
@@ -48,6 +53,13 @@ if TYPE_CHECKING or not _begins_the_command_line():
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.divergence import kl_divergence
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
+    from fastsoftmax.gradients import (
+        log_softmax_vjp,
+        logsumexp_vjp,
+        softmax_jacobian,
+        softmax_jvp,
+        softmax_vjp,
+    )
     from fastsoftmax.losses import cross_entropy, cross_entropy_and_gradient
     from fastsoftmax.sampling import sample
     from fastsoftmax.scoring import label_log_probabilities, top_k
@@ -57,9 +69,9 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import divergence, functions, losses, sampling, scoring
+        from fastsoftmax import divergence, functions, gradients, losses, sampling, scoring
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 
-        homes = formulas, threads, divergence, functions, losses, sampling, scoring
+        homes = formulas, threads, divergence, functions, gradients, losses, sampling, scoring
         return next(getattr(home, name) for home in homes if hasattr(home, name))

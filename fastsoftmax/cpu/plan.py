@@ -7,6 +7,7 @@ which keeps Python's lock; larger work is shared (threads.py).
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -116,6 +117,19 @@ def divergence(p: Array, q: Array, out: Array, temperature: Array, mask: Array |
     _run("divergence", (p, q, out, temperature, mask), len(p))
 
 
+def product(name: str, a: Array, b: Array, out: Array, mask: Array | None) -> None:
+    """A gradient of rows of a, and of b, into out; see products.py for the arguments."""
+    arguments = a, b, out, mask
+    if _shared(a):
+        cuts = len(a) * cuts_of(a.shape[1])
+        noted = np.empty(cuts), np.empty((5, cuts), np.int64)  # see product_cuts.py
+        for kind in ("maxima", "counts", "cuts"):
+            _run(f"{name}_{kind}", (*arguments, *noted), cuts)
+        return
+    kind = "rows" if a.ndim == 2 and a.shape[1] > SHORT else _kind_of_rows(a)
+    _run(f"{name}_{kind}", arguments, _items(a), panels=2)
+
+
 def _kind_of_rows(x: Array) -> str:
     """Which kernels compute the rows of an array, as kernels see it."""
     length = x.shape[1]
@@ -141,14 +155,15 @@ def _items(x: Array) -> int:
     return len(x) if x.ndim == 2 else len(x) * -(-x.shape[2] // _together(x))
 
 
-def _memory(x: Array, several: int) -> tuple[Array, ...]:
+def _memory(x: Array, several: int, panels: int = 1) -> tuple[Array, ...]:
     """The scratch memory of so many threads, which columns want, on a cache line's edge.
 
-    Where there is none, this is a MemoryError, and nothing has been written yet.
+    Each has so many panels. Where there is none, this is a MemoryError, and nothing has been
+    written yet.
     """
     if x.ndim == 2 or x.shape[1] > BLOCK:
         return ()
-    each = x.shape[1] * VECTOR * (vectors() if x.shape[1] <= PANEL_LINES else 1)
+    each = panels * x.shape[1] * VECTOR * (vectors() if x.shape[1] <= PANEL_LINES else 1)
     memory = np.empty(several * each + VECTOR, np.uint8)
     start = -memory.ctypes.data % VECTOR
     return (memory[start : start + several * each].reshape(several, each),)
@@ -223,13 +238,13 @@ def _threads(size: int, count: int) -> int:
     return min(threads.number(), count)
 
 
-def _run(name: str, arguments: tuple[Any, ...], count: int) -> None:
-    """Have a kernel do all its ``count`` items."""
+def _run(name: str, arguments: tuple[Any, ...], count: int, panels: int = 1) -> None:
+    """Have a kernel do all its ``count`` items; of columns with so many panels for each thread."""
     if count == 0:
         return
     size = arguments[0].size
     several = _threads(size, count)
-    arguments = (*arguments, *_memory(arguments[0], several))
+    arguments = (*arguments, *_memory(arguments[0], several, panels))
     alone = size < PARALLEL_FROM
     call, address = _variant(name, _kinds_of(arguments), alone)
     if alone:
@@ -261,6 +276,20 @@ class Unavailable(RuntimeError):
     """There is no code for a call, and none can be compiled in this process."""
 
 
+# Those that have kernels.
+_MODULES = (
+    "across",
+    "columns",
+    "cuts",
+    "divergence",
+    "product_across",
+    "product_cuts",
+    "sampling",
+    "sums",
+    "weighted",
+)
+
+
 @functools.cache
 def _kernels() -> dict[str, Any]:
     """Every kernel by its name, of which code is to be compiled."""
@@ -270,7 +299,9 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import across, batch, columns, cuts, divergence, sampling, sums, weighted  # noqa: F401  # noqa: F401
+    for module in _MODULES:
+        importlib.import_module(f"fastsoftmax.cpu.{module}")
+    from fastsoftmax.cpu import batch
 
     return batch.KERNELS
 
