@@ -19,7 +19,16 @@ from fastsoftmax import source
 from fastsoftmax.arithmetic.formulas import FORMULAS, Formula
 from fastsoftmax.cpu import compiler, threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
-from fastsoftmax.cpu.sizes import BLOCK, PACKED, PANEL_LINES, SHORT, VECTOR, cuts_of, vectors
+from fastsoftmax.cpu.sizes import (
+    BLOCK,
+    DIGITS,
+    PACKED,
+    PANEL_LINES,
+    SHORT,
+    VECTOR,
+    cuts_of,
+    vectors,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -73,6 +82,20 @@ def small(formula: Formula, x: Array, out: Array) -> Callable[[Array, Array], No
 def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
     """log|sum(weight * exp(x))| of rows of x into out, and the sum's sign."""
     _run("weighted", (x, out, sign, weight), len(x))
+
+
+def in_lines(
+    name: str, x: Array, out: Array, mask: Array | None, others: tuple[Array, ...], lines: int,
+    exact: bool,
+) -> None:  # fmt: skip
+    """What a kernel makes of rows of x into out that has so many lines of float64 for a row.
+
+    ``exact``: it adds up exactly; see lines.py and exactly.py.
+    """
+    several = _threads(x.size, len(x))
+    digits = (np.empty((several, DIGITS), np.int64),) if exact else ()
+    memory = np.empty((several, lines, x.shape[1] + 2))
+    _run(name, (x, out, mask, *others, *digits, memory), len(x))
 
 
 def _kind_of_rows(x: Array) -> str:
@@ -203,7 +226,7 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import across, batch, cuts, weighted  # noqa: F401
+    from fastsoftmax.cpu import across, batch, cuts, quotients, thresholds, weighted  # noqa: F401
 
     return batch.KERNELS
 
