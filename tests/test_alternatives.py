@@ -21,6 +21,7 @@ from placed import How, in_a_process, placed
 from thorough import beyond_first
 
 import fastsoftmax
+import verification
 from fastsoftmax.alternatives import (
     entmax,
     entmax15,
@@ -588,6 +589,18 @@ def test_compare_refuses_what_is_no_row_in_one_line(capsys, argument, words):
     assert printed.out == ""
     assert words in printed.err
     assert printed.err.count("\n") == 1
+
+
+def test_the_verifications_page_draws_them_side_by_side():
+    html = pytest.importorskip("verification.html", reason="the page needs matplotlib")
+    page = html.to_html(verification.Report((), (), 0, "cpu", {}, "2026-01-01"))
+    _, part = page.split("<h2>Why the exponential</h2>")
+    for name in comparing.COMPARED:
+        assert f'<th scope="row">{name}</th>' in part
+    assert "<td>0.2689, 0.7311</td><td>4.54e-05, 1</td>" in part
+    assert "<td>none: they sum to 0</td>" in part
+    assert part.count("<svg") == 2
+    assert list(truth.COMPARED) == list(comparing.COMPARED)
 
 
 # --- memory ----------------------------------------------------------------------------------

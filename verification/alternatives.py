@@ -8,6 +8,7 @@ itself, steps of 2**-200 wide, so that nobody's derivation is trusted.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
@@ -89,6 +90,22 @@ def _sparsemax(row: Numbers) -> Numbers:
 def _fraction(x: mpmath.mpf) -> Fraction:
     sign, mantissa, exponent, _ = x._mpf_
     return Fraction((-1) ** sign * int(mantissa)) * Fraction(2) ** int(exponent)
+
+
+def softmax(row: Numbers) -> Numbers:
+    """exp(x_i) / sum_j exp(x_j), which the others are compared with."""
+    return standard_normalize([mpmath.exp(x) for x in row])
+
+
+#: What is drawn side by side.
+COMPARED: dict[str, Function] = {
+    "softmax": softmax,
+    "standard_normalize": standard_normalize,
+    "spherical_softmax": spherical_softmax,
+    "taylor_softmax": taylor_softmax,
+    "entmax15": functools.partial(entmax, alpha=1.5),
+    "sparsemax": functools.partial(entmax, alpha=2.0),
+}
 
 
 def exactly(function: Function, row: Sequence[float]) -> Numbers:
