@@ -252,7 +252,7 @@ _ROWS = ([1.0, 2.0], [10.0, 20.0], [-2.0, -1.0, 1.0, 2.0])
 def _results(function: alternatives.Function, row: list[float]) -> str:
     """What a function makes of a row, in words."""
     try:
-        return ", ".join(f"{float(p):.4g}" for p in alternatives.exactly(function, row))
+        return ", ".join(f"{float(p):.5g}" for p in alternatives.exactly(function, row))
     except ZeroDivisionError:
         return "none: they sum to 0"
 

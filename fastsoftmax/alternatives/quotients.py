@@ -24,7 +24,7 @@ def _quotient(name: str, coefficients: list[int]) -> Alternative:
     pairs = [(float(c), float(Fraction(c) - Fraction(float(c)))) for c in coefficients]
     vjp = name.endswith("_vjp")
     kernel = "quotient_vjp" if vjp else "quotient"
-    return Alternative(name, kernel, np.array(pairs), lines=1 + vjp, exact=True)
+    return Alternative(name, kernel, np.array(pairs), lines=3 + vjp, exact=True)
 
 
 _STANDARD = _quotient("standard_normalize", [0, 1])
@@ -212,8 +212,8 @@ def spherical_softmax(
     Notes
     -----
     Error: at most 0.51 ULP in every type, 1 ULP where the result is subnormal, at any magnitude of
-    x: squares are exact pairs, of x divided by a power of two, their sum is exact, and so on as for
-    `standard_normalize`.
+    x: squares are exact pairs, of x divided by a power of two, their sum, of integers on fixed
+    grids, is right to 2**-66, and the quotient is rounded once, as for `standard_normalize`.
 
     Source: A. de Brebisson, P. Vincent, An exploration of softmax alternatives belonging to the
     spherical loss family, arXiv:1511.05042.
@@ -317,7 +317,8 @@ def taylor_softmax(
     -----
     Error: at most 0.51 ULP in every type, 1 ULP where the result is subnormal, at any magnitude of
     x. Polynomials are pairs, right to 2**-98 of the sum of their terms' sizes, which is at most
-    2**33 times the polynomial; their sum is exact, and so on as for `standard_normalize`.
+    2**33 times the polynomial; their sum, of integers on fixed grids, is right to 2**-66, and the
+    quotient is rounded once, as for `standard_normalize`.
 
     Source: A. de Brebisson, P. Vincent, An exploration of softmax alternatives belonging to the
     spherical loss family, arXiv:1511.05042.

@@ -1,6 +1,6 @@
 """Rows of any type as lines of float64 in a thread's memory, for plain Numba code, and back.
 
-``memory`` is (slots, lines, length + 2), one slot for each thread; what is noted of a line is
+``memory`` is (slots, lines, length + 4), one slot for each thread; what is noted of a line is
 behind its numbers.
 """
 

@@ -94,7 +94,7 @@ def in_lines(
     """
     several = _threads(x.size, len(x))
     digits = (np.empty((several, DIGITS), np.int64),) if exact else ()
-    memory = np.empty((several, lines, x.shape[1] + 2))
+    memory = np.empty((several, lines, x.shape[1] + 4))
     _run(name, (x, out, mask, *others, *digits, memory), len(x))
 
 
