@@ -346,6 +346,14 @@ def test_bits_depend_on_a_rows_values_alone(name):
         assert out.tobytes() == p.tobytes()
 
 
+@pytest.mark.parametrize("alpha", [1 + 2.0**-52, 1 + 2.0**-40, 1 + 1e-9])
+def test_entmax_tends_to_softmax(alpha):
+    x = np.random.default_rng(15).standard_normal((3, 7))
+    p = fastsoftmax.softmax(x, axis=-1)
+    np.testing.assert_allclose(entmax(x, alpha), p, rtol=20 * (alpha - 1) + 1e-15)
+    np.testing.assert_allclose(entmax(x, alpha).sum(axis=-1), 1, rtol=1e-15)
+
+
 def test_ties_share_and_equal_elements_have_equal_results():
     for function in (sparsemax, entmax15, of_alpha(entmax, 1.1), of_alpha(entmax, 8)):
         for n in (1, 2, 3, 7, 1000):

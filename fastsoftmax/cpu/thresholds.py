@@ -127,7 +127,8 @@ def _threshold(x: Any, count: int, alpha: Any) -> tuple[int, float, float]:
             fine = True
             continue
         step, step_rest = over(value, low, slope * max(beta, 1.0), 0.0)
-        done = fine and abs(step) <= 2.0**-50
+        # The sum changes by beta times as much; rounding alone may change it by 2**-98 beta.
+        done = fine and abs(step) * max(beta, 1.0) <= 2.0**-50 + beta * 2.0**-94
         step, step_rest = times(y, y_rest, step, step_rest)
         y, y_rest = added(y, y_rest, -step, -step_rest)
         v, rest = y, y_rest
