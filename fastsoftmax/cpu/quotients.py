@@ -27,7 +27,7 @@ _MODERATE = 900
 
 @plain
 def _slope(y: float, unit: float, terms: Any) -> tuple[float, float]:
-    """The derivative of that by y."""
+    """The derivative by y of the polynomial that `weigh` computes."""
     last = len(terms) - 1
     value, rest, power = last * terms[last, 0], 0.0, 1.0
     for k in range(last - 1, 0, -1):
