@@ -31,6 +31,9 @@ MOST_CHOSEN = 16
 # Cuts of a row that threads share, at most: each begins with a look at what is noted of all.
 MOST_CUTS = 64
 
+# Digits of 32 bits that hold any sum of 2**60 numbers of float64.
+DIGITS = 68
+
 
 def vectors() -> int:
     """Vectors that kernels work on side by side, so that none waits for the one before it.
