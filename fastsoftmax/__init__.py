@@ -38,6 +38,7 @@ def _begins_the_command_line() -> bool:
 
 
 if TYPE_CHECKING or not _begins_the_command_line():
+    from fastsoftmax import nopython  # noqa: F401  (from now on Numba knows the functions, too)
     from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
@@ -47,7 +48,7 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import functions
+        from fastsoftmax import functions, nopython  # noqa: F401
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 
