@@ -42,9 +42,13 @@ def logits(dtype, *shape):
     return (np.random.default_rng(shape).standard_normal(shape) * 8).astype(dtype)
 
 
-VARIANTS = beyond_first([
-    (softmax, np.float32), (logsumexp, np.float64), (entropy, np.float32), (log_softmax, np.float64)
-])  # fmt: skip
+VARIANTS = beyond_first(
+    [
+        (function, dtype)
+        for dtype in (np.float64, np.float32)
+        for function in (softmax, log_softmax, logsumexp, entropy)
+    ]
+)
 EDGES = [1, 2, 3, 17, SHORT, SHORT + 1, BLOCK, BLOCK + 1, 40_000]
 
 
@@ -84,15 +88,22 @@ LAYOUTS = beyond_first([
 @pytest.mark.parametrize("lay", LAYOUTS)
 def test_in_any_layout(lay):
     x = lay(logits(np.float64, 4, 6))
-    for axis in (-1, 0, None):
+    for axis in (-1, 0):
         check(compiled(softmax, axis)(x), softmax(x, axis=axis))
-    check(compiled(logsumexp, -1)(x), logsumexp(x, axis=-1))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("lay", LAYOUTS)
+def test_one_result_a_row_in_any_layout(lay):
+    x = lay(logits(np.float64, 4, 6))
+    for axis in (-1, 0, None):
+        check(compiled(logsumexp, axis)(x), logsumexp(x, axis=axis))
 
 
 def test_what_may_not_be_written_to_is_read_where_it_is():
     x = logits(np.float64, 3, 5)
     x.flags.writeable = False
-    check(compiled(logsumexp, -1)(x), logsumexp(x, axis=-1))
+    check(compiled(softmax, -1)(x), softmax(x, axis=-1))
 
 
 def test_lists_and_tuples():
@@ -100,7 +111,7 @@ def test_lists_and_tuples():
     check(compiled(logsumexp, -1)((1, 2, 4)), logsumexp([1, 2, 4]))
 
 
-@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
+@pytest.mark.parametrize("shape", beyond_first([(3, 0), (0,), (0, 3)]))
 def test_nothing(shape):
     x = np.empty(shape)
     for function in (softmax, logsumexp, entropy):
@@ -121,7 +132,6 @@ def test_temperatures(dtype):
     at = divided(softmax, -1)
     for temperature in (2.0, 1.0, 0.37, 0.0, np.inf, 1e-80, 1e-310, 1e-301, 1e290):
         check(at(x, temperature), softmax(x, axis=-1, temperature=temperature))
-    check(at(x, 3), softmax(x, axis=-1, temperature=3))
     for wrong in (-1.0, np.nan):
         with pytest.raises(ValueError, match="temperature must not be negative or NaN"):
             at(x, wrong)
@@ -132,12 +142,12 @@ def test_in_a_loop_of_threads_under_other_rules_of_arithmetic():
     def rows(x):
         result = np.empty_like(x)
         for i in prange(len(x)):
-            result[i] = softmax(x[i], temperature=1e-310) + softmax(x[i])
+            result[i] = softmax(x[i], temperature=3)
         return result
 
     x = logits(np.float64, 100, 70)
     x[3, 5] = np.nan
-    check(rows(x), softmax(x, axis=-1, temperature=1e-310) + softmax(x, axis=-1))
+    check(rows(x), softmax(x, axis=-1, temperature=3))
 
 
 # --- errors ------------------------------------------------------------------------------------
@@ -148,7 +158,10 @@ def test_in_a_loop_of_threads_under_other_rules_of_arithmetic():
     [
         (lambda x: softmax(x, axis=2), "softmax: axis 2 is out of bounds for array of dimension 2"),
         (lambda x: logsumexp(x, (0, 3)), "logsumexp: axis 3 is out of bounds for array of dimens"),
-        (lambda x: softmax(x, axis=(1, -1)), r"axis must not name a dimension twice, got \(1, -1\)"),
+        (
+            lambda x: softmax(x, axis=(1, -1)),
+            r"axis must not name a dimension twice, got \(1, -1\)",
+        ),
         (lambda x: softmax(x, axis=len(x)), "softmax: axis must be a constant in compiled code"),
         (lambda x: logsumexp(x, keepdims=len(x) > 1), "keepdims must be a constant"),
         (lambda x: softmax(x, where=x > 0), "softmax: where= is not for compiled code"),
@@ -232,9 +245,7 @@ def test_numba_knows_scipys_functions_where_only_scipy_is_imported(tmp_path):
     entry = tmp_path / "fastsoftmax-0.dist-info"
     entry.mkdir()
     (entry / "METADATA").write_text("Metadata-Version: 2.1\nName: fastsoftmax\nVersion: 0\n")
-    (entry / "entry_points.txt").write_text(
-        "[numba_extensions]\ninit = fastsoftmax_numba:init\n"
-    )
+    (entry / "entry_points.txt").write_text("[numba_extensions]\ninit = fastsoftmax_numba:init\n")
     program = """
         import sys, numba, numpy as np
         print(numba.njit(lambda x: x + 1)(1), {"fastsoftmax", "scipy.special"} & set(sys.modules))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,8 @@ from fastsoftmax.cpu.sizes import (
 
 # Whatever the function is compiled with that calls these. They make arrays, which Numba counts.
 OPTIONS = compiler.ADDRESSED | {"_nrt": True, "boundscheck": False, "forceinline": False}
+
+_INTEGER = ir.IntType(64)
 
 # Element types that are computed in as they are.
 FLOATING = types.float32, types.float64
@@ -87,11 +90,11 @@ class _Writer(NamedTuple):
         return made._getvalue()
 
     def _packed(self, numbers: Any) -> ir.Value:
-        return cgutils.pack_array(self.builder, numbers, ir.IntType(64))
+        return cgutils.pack_array(self.builder, numbers, _INTEGER)
 
     def behind(self, dtype: types.Type, data: ir.Value, shape: Any) -> ir.Value:
         """An array without gaps."""
-        strides = [ir.IntType(64)(np.dtype(dtype.name).itemsize)]
+        strides = [_INTEGER(np.dtype(dtype.name).itemsize)]
         for size in shape[:0:-1]:
             strides.insert(0, self.builder.mul(strides[0], size))
         return self.array(dtype, data, shape, strides)
@@ -109,7 +112,7 @@ def _kernel(formula: Formula, kind: str) -> Any:
     @intrinsic
     def run(typing: Any, x: Any, out: Any, temperature: Any, memory: Any, count: Any) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-            write, zero = _Writer(context, builder), ir.IntType(64)(0)
+            write, zero = _Writer(context, builder), _INTEGER(0)
             logits, results = (
                 cgutils.create_struct_proxy(sig.args[n])(context, builder, args[n]) for n in (0, 1)
             )
@@ -131,7 +134,7 @@ def _kernel(formula: Formula, kind: str) -> Any:
                 kinds[2] = "d", ndim - 1
             if memory != types.none:
                 given = cgutils.create_struct_proxy(sig.args[3])(context, builder, args[3])
-                slots = [ir.IntType(64)(1), *cgutils.unpack_tuple(builder, given.shape)]
+                slots = [_INTEGER(1), *cgutils.unpack_tuple(builder, given.shape)]
                 values.append(write.behind(types.uint8, given.data, slots))
                 kinds.append(("B", 2))
             place = _Place(f"{formula.name}_{kind}", tuple(kinds))
@@ -197,7 +200,7 @@ def _picked(picks: tuple[int | None, ...]) -> Any:
     @intrinsic
     def sizes(typing: Any, shape: Any) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-            one = ir.IntType(64)(1)
+            one = _INTEGER(1)
             each = [one if n is None else builder.extract_value(args[0], n) for n in picks]
             return context.make_tuple(builder, sig.return_type, each)
 
@@ -206,28 +209,72 @@ def _picked(picks: tuple[int | None, ...]) -> Any:
     return sizes
 
 
-@functools.cache
-def _grouped(first: int, stop: int) -> Any:
-    """``columns(x)``: an array in C order as (outer, length, inner), its axes in three groups."""
+def _view(ndim: int, lie: Callable[..., tuple[Any, Any]]) -> Any:
+    """``view(x)``: an array's memory seen as ``lie(builder, itemsize, shape, strides)`` says."""
 
     @intrinsic
-    def columns(typing: Any, x: Any) -> Any:
-        kind = types.Array(x.dtype, 3, "A", readonly=not x.mutable)
+    def view(typing: Any, x: Any) -> Any:
+        kind = x.copy(ndim=ndim, layout="A")
 
         def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
             given = cgutils.create_struct_proxy(x)(context, builder, args[0])
-            sizes = cgutils.unpack_tuple(builder, given.shape)
-            groups = sizes[:first], sizes[first:stop], sizes[stop:]
-            one = ir.IntType(64)(1)
-            shape = [functools.reduce(builder.mul, group, one) for group in groups]
-            seen = _Writer(context, builder).behind(x.dtype, given.data, shape)
-            made = cgutils.create_struct_proxy(kind)(context, builder, seen)
+            lies = (cgutils.unpack_tuple(builder, axes) for axes in (given.shape, given.strides))
+            shape, strides = (
+                cgutils.pack_array(builder, axes, _INTEGER)
+                for axes in lie(builder, given.itemsize, *lies)
+            )
+            made = cgutils.create_struct_proxy(kind)(context, builder)
+            made.data, made.shape, made.strides = given.data, shape, strides
             made.itemsize, made.nitems, made.meminfo = given.itemsize, given.nitems, given.meminfo
             return impl_ret_borrowed(context, builder, kind, made._getvalue())
 
         return kind(x), emit
 
-    return columns
+    return view
+
+
+@functools.cache
+def _turned(order: tuple[int, ...]) -> Any:
+    """``turn(x)``: its axes in this order. (x.transpose(order) takes 5 s to compile.)"""
+
+    def lie(builder: Any, itemsize: Any, shape: Any, strides: Any) -> Any:
+        return [shape[axis] for axis in order], [strides[axis] for axis in order]
+
+    return _view(len(order), lie)
+
+
+@functools.cache
+def _grouped(first: int, stop: int) -> Any:
+    """``columns(x)``: an array in C order as (outer, length, inner), its axes in three groups."""
+
+    def lie(builder: Any, itemsize: Any, shape: Any, strides: Any) -> Any:
+        groups = shape[:first], shape[first:stop], shape[stop:]
+        outer, length, inner = (functools.reduce(builder.mul, each, _INTEGER(1)) for each in groups)
+        step = builder.mul(inner, itemsize)
+        return [outer, length, inner], [builder.mul(length, step), step, itemsize]
+
+    return _view(3, lie)
+
+
+@intrinsic
+def _fill(typing: Any, copy: Any, x: Any) -> Any:
+    """Copy to an array of this shape. (``copy[:] = x`` takes 3 s to compile.)"""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        there, here = (
+            cgutils.create_struct_proxy(kind)(context, builder, value)
+            for kind, value in zip(sig.args, args, strict=True)
+        )
+        sizes = cgutils.unpack_tuple(builder, here.shape)
+        with cgutils.loop_nest(builder, sizes, _INTEGER) as indices:
+            source = cgutils.get_item_pointer(context, builder, x, here, indices)
+            value = context.unpack_value(builder, x.dtype, source)
+            value = context.cast(builder, value, x.dtype, copy.dtype)
+            place = cgutils.get_item_pointer(context, builder, copy, there, indices)
+            context.pack_value(builder, copy.dtype, value, place)
+        return context.get_dummy_value()
+
+    return types.void(copy, x), emit
 
 
 def _seen(x: types.Array, dtype: Any, order: tuple[int, ...], first: int, stop: int) -> Any:
@@ -236,18 +283,15 @@ def _seen(x: types.Array, dtype: Any, order: tuple[int, ...], first: int, stop: 
     Axes are in this order; those from ``first`` to ``stop`` are columns together.
     """
     ndim, size, straight = x.ndim, dtype.itemsize, order == tuple(range(x.ndim))
-    columns = _grouped(first, stop)
+    columns, turn = _grouped(first, stop), _turned(order)
 
     def copied(x: Any) -> Any:
         copy = np.empty(x.shape, dtype)
-        copy[:] = x
+        _fill(copy, x)
         return columns(copy)
 
     def moved(x: Any) -> Any:
-        moved = x.transpose(order)
-        copy = np.empty(moved.shape, dtype)
-        copy[:] = moved
-        return columns(copy)
+        return copied_from(turn(x))
 
     def row(x: Any) -> Any:
         if x.strides[0] == size:
@@ -262,10 +306,10 @@ def _seen(x: types.Array, dtype: Any, order: tuple[int, ...], first: int, stop: 
     alike, last = x.dtype.name == dtype.name and straight, (first, stop) == (ndim - 1, ndim)
     if alike and x.layout == "C":
         return columns
-    copied_from = njit(**OPTIONS)(copied if straight else moved)
+    copied_from = njit(**OPTIONS)(copied)
     if alike and last and ndim <= 2 and x.mutable:
         return njit(**OPTIONS)(row if ndim == 1 else rows)
-    return copied_from
+    return copied_from if straight else njit(**OPTIONS)(moved)
 
 
 @functools.cache
@@ -378,12 +422,12 @@ def computed(
         return out
 
     def moved_back(x: Any, temperature: float) -> Any:
-        return compute(x, temperature).transpose(back)
+        return turn_back(compute(x, temperature))
 
     def single(x: Any, temperature: float) -> Any:
         return compute(x, temperature)[0]
 
-    back = tuple(np.argsort(order).tolist())
+    turn_back = _turned(tuple(np.argsort(order).tolist()))
     if formula.mapped:
-        return compute if back == tuple(range(ndim)) else njit(**OPTIONS)(moved_back)
+        return compute if order == tuple(range(ndim)) else njit(**OPTIONS)(moved_back)
     return compute if kept else njit(**OPTIONS)(single)
