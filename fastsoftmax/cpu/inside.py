@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
 from fastsoftmax import source
 from fastsoftmax.arithmetic.formulas import Formula
-from fastsoftmax.cpu import compiler, plan
+from fastsoftmax.cpu import compiler, plan, views
 from fastsoftmax.cpu.cache import short_hash
 from fastsoftmax.cpu.launch import ORDINARY, exchange_mode
 from fastsoftmax.cpu.sizes import (
@@ -35,6 +33,7 @@ from fastsoftmax.cpu.sizes import (
     VECTOR,
     vectors,
 )
+from fastsoftmax.cpu.views import fill
 
 # Whatever the function is compiled with that calls these. They make arrays, which Numba counts.
 OPTIONS = compiler.ADDRESSED | {"_nrt": True, "boundscheck": False, "forceinline": False}
@@ -193,101 +192,17 @@ def _by_columns(formula: Formula) -> Any:
     return compute
 
 
-@functools.cache
-def _picked(picks: tuple[int | None, ...]) -> Any:
-    """``sizes(shape)``: of each axis that is picked its size, 1 for None."""
-
-    @intrinsic
-    def sizes(typing: Any, shape: Any) -> Any:
-        def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-            one = _INTEGER(1)
-            each = [one if n is None else builder.extract_value(args[0], n) for n in picks]
-            return context.make_tuple(builder, sig.return_type, each)
-
-        return types.UniTuple(types.intp, len(picks))(shape), emit
-
-    return sizes
-
-
-def _view(ndim: int, lie: Callable[..., tuple[Any, Any]]) -> Any:
-    """``view(x)``: an array's memory seen as ``lie(builder, itemsize, shape, strides)`` says."""
-
-    @intrinsic
-    def view(typing: Any, x: Any) -> Any:
-        kind = x.copy(ndim=ndim, layout="A")
-
-        def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-            given = cgutils.create_struct_proxy(x)(context, builder, args[0])
-            lies = (cgutils.unpack_tuple(builder, axes) for axes in (given.shape, given.strides))
-            shape, strides = (
-                cgutils.pack_array(builder, axes, _INTEGER)
-                for axes in lie(builder, given.itemsize, *lies)
-            )
-            made = cgutils.create_struct_proxy(kind)(context, builder)
-            made.data, made.shape, made.strides = given.data, shape, strides
-            made.itemsize, made.nitems, made.meminfo = given.itemsize, given.nitems, given.meminfo
-            return impl_ret_borrowed(context, builder, kind, made._getvalue())
-
-        return kind(x), emit
-
-    return view
-
-
-@functools.cache
-def _turned(order: tuple[int, ...]) -> Any:
-    """``turn(x)``: its axes in this order. (x.transpose(order) takes 5 s to compile.)"""
-
-    def lie(builder: Any, itemsize: Any, shape: Any, strides: Any) -> Any:
-        return [shape[axis] for axis in order], [strides[axis] for axis in order]
-
-    return _view(len(order), lie)
-
-
-@functools.cache
-def _grouped(first: int, stop: int) -> Any:
-    """``columns(x)``: an array in C order as (outer, length, inner), its axes in three groups."""
-
-    def lie(builder: Any, itemsize: Any, shape: Any, strides: Any) -> Any:
-        groups = shape[:first], shape[first:stop], shape[stop:]
-        outer, length, inner = (functools.reduce(builder.mul, each, _INTEGER(1)) for each in groups)
-        step = builder.mul(inner, itemsize)
-        return [outer, length, inner], [builder.mul(length, step), step, itemsize]
-
-    return _view(3, lie)
-
-
-@intrinsic
-def _fill(typing: Any, copy: Any, x: Any) -> Any:
-    """Copy to an array of this shape. (``copy[:] = x`` takes 3 s to compile.)"""
-
-    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        there, here = (
-            cgutils.create_struct_proxy(kind)(context, builder, value)
-            for kind, value in zip(sig.args, args, strict=True)
-        )
-        sizes = cgutils.unpack_tuple(builder, here.shape)
-        with cgutils.loop_nest(builder, sizes, _INTEGER) as indices:
-            source = cgutils.get_item_pointer(context, builder, x, here, indices)
-            value = context.unpack_value(builder, x.dtype, source)
-            value = context.cast(builder, value, x.dtype, copy.dtype)
-            place = cgutils.get_item_pointer(context, builder, copy, there, indices)
-            context.pack_value(builder, copy.dtype, value, place)
-        return context.get_dummy_value()
-
-    return types.void(copy, x), emit
-
-
 def _seen(x: types.Array, dtype: Any, order: tuple[int, ...], first: int, stop: int) -> Any:
     """``see(x)``: as columns (outer, length, inner), themselves or copied, of this type.
 
     Axes are in this order; those from ``first`` to ``stop`` are columns together.
     """
     ndim, size, straight = x.ndim, dtype.itemsize, order == tuple(range(x.ndim))
-    columns, turn = _grouped(first, stop), _turned(order)
+    columns, turn = views.grouped(first, stop), views.turned(order)
 
     def copied(x: Any) -> Any:
         copy = np.empty(x.shape, dtype)
-        _fill(copy, x)
+        fill(copy, x)
         return columns(copy)
 
     def moved(x: Any) -> Any:
@@ -407,7 +322,7 @@ def computed(
     see = _seen(x, dtype, order, first, stop)
     run = _runner(formula, dtype, stop < ndim, tempered)
     kept = [None if axis in axes else axis for axis in range(ndim) if keepdims or axis not in axes]
-    sizes = _picked(order if formula.mapped else tuple(kept) or (None,))
+    sizes = views.picked(order if formula.mapped else tuple(kept) or (None,))
     absent = formula.absent
 
     @njit(**OPTIONS)
@@ -427,7 +342,7 @@ def computed(
     def single(x: Any, temperature: float) -> Any:
         return compute(x, temperature)[0]
 
-    turn_back = _turned(tuple(np.argsort(order).tolist()))
+    turn_back = views.turned(tuple(np.argsort(order).tolist()))
     if formula.mapped:
         return compute if order == tuple(range(ndim)) else njit(**OPTIONS)(moved_back)
     return compute if kept else njit(**OPTIONS)(single)
