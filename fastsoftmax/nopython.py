@@ -5,15 +5,16 @@ does where SciPy alone is imported. What is here says what a call means, and ref
 compiled code; cpu/inside.py computes.
 
 >>> import numba, numpy, fastsoftmax
->>> @numba.njit(parallel=True)
-... def by_row(x):
-...     p = numpy.empty_like(x)
-...     for i in numba.prange(len(x)):
-...         p[i] = fastsoftmax.softmax(x[i])
-...     return p
->>> by_row(numpy.array([[1.0, 2.0], [10.0, 20.0]]))
-array([[2.68941421e-01, 7.31058579e-01],
-       [4.53978687e-05, 9.99954602e-01]])
+>>> @numba.njit
+... def largest(x):
+...     return fastsoftmax.softmax(x, axis=-1).max()
+>>> largest(numpy.array([[1.0, 2.0], [10.0, 20.0]]))
+0.9999546021312976
+
+Arrays of float32, float64, integers and booleans, lists and tuples of numbers. ``axis`` and
+``keepdims`` are constants where the call is written; a temperature is one number. Results have the
+bits of calls from Python, in loops of threads, too; the thread that calls computes. What compiled
+code cannot have, ``where`` for one, is a TypingError that names it.
 """
 
 from __future__ import annotations

@@ -143,20 +143,19 @@ def emit_call(
     convention.call_function(builder, callee, types.none, kinds, values)
 
 
-def emit_named_address(
-    context: Any, builder: ir.IRBuilder, name: str, announce: Callable[[], None]
-) -> ir.Value:
+def emit_named_address(context: Any, builder: ir.IRBuilder, name: str, kept: Any) -> ir.Value:
     """LLVM's code for the address of machine code that each process has somewhere else.
 
-    The code that is written knows its name. ``announce`` has this process's LLVM know the address,
-    by `binding.add_symbol`, and is pickled with the code, to be called where that is loaded.
+    The code that is written knows its name, of which `binding.add_symbol` tells LLVM the address in
+    this process. ``kept`` is pickled with the code of all that this becomes part of: unpickled
+    before that is loaded, it tells LLVM there.
 
-    Needs that what is in the ``_reload_init`` of the library that is being written is kept with the
-    code of all that it becomes part of, and called before that is loaded, as Numba does for its own
-    threads. The public ways put an address into the code (ctypes), or all of the callee's code.
+    Needs the constants of the function's environment, where Numba keeps the exceptions that it
+    raises. The public ways put an address into the code (ctypes), or all of the callee's code.
     """
-    announce()
-    context.active_code_library._reload_init.add(announce)
+    constants = context.environment.consts
+    if kept not in constants:
+        constants.append(kept)
     kind = ir.FunctionType(ir.VoidType(), [])
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.ptrtoint(function, ir.IntType(64))

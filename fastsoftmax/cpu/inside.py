@@ -46,7 +46,7 @@ FLOATING = types.float32, types.float64
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """A kernel and the kinds of its arguments; called, it has LLVM know where its code is here."""
+    """A kernel, the kinds of its arguments, and the symbol that its code has in this process."""
 
     kernel: str
     kinds: tuple[Any, ...]
@@ -61,18 +61,20 @@ class _Place:
         """What code calls it by."""
         return f"fastsoftmax.{self.kernel}.{short_hash(self.kinds)}"
 
-    def __call__(self) -> None:
+    def announced(self) -> _Place:
+        """Itself, after LLVM knows where its code is in this process."""
         binding.add_symbol(self.symbol, plan.address(self.kernel, self.kinds))
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _found_again, (source.IMPORTED, self.kernel, self.kinds)
+        return _announced_again, (source.IMPORTED, self.kernel, self.kinds)
 
 
-def _found_again(written_for: str | None, kernel: str, kinds: tuple[Any, ...]) -> _Place:
+def _announced_again(written_for: str | None, kernel: str, kinds: tuple[Any, ...]) -> _Place:
     """A kernel that kept code calls; where this is an OSError, Numba compiles that code anew."""
     if written_for != source.IMPORTED:
         raise OSError("compiled with another version of fastsoftmax")
-    return _Place(kernel, kinds)
+    return _Place(kernel, kinds).announced()
 
 
 class _Writer(NamedTuple):
@@ -136,7 +138,7 @@ def _kernel(formula: Formula, kind: str) -> Any:
                 slots = [_INTEGER(1), *cgutils.unpack_tuple(builder, given.shape)]
                 values.append(write.behind(types.uint8, given.data, slots))
                 kinds.append(("B", 2))
-            place = _Place(f"{formula.name}_{kind}", tuple(kinds))
+            place = _Place(f"{formula.name}_{kind}", tuple(kinds)).announced()
             arguments = context.make_tuple(builder, types.Tuple(place.signature), values)
             there = builder.ptrtoint(cgutils.alloca_once_value(builder, arguments), zero.type)
             code = compiler.emit_named_address(context, builder, place.symbol, place)

@@ -1,4 +1,4 @@
-"""Arrays seen otherwise in code that Numba compiles: written as LLVM's, as that compiles at once."""
+"""Arrays seen otherwise in code that Numba compiles: written as LLVM's, which compiles at once."""
 
 from __future__ import annotations
 
