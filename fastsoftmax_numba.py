@@ -15,7 +15,7 @@ from numba.extending import typeof_impl
 
 _NAMES = "softmax", "log_softmax", "logsumexp"
 
-
+# What Numba asked before.
 _before: Any = None
 
 
@@ -23,7 +23,7 @@ def init() -> None:
     """Have Numba ask here what a function is; called again, this changes nothing."""
     global _before
     if _before is None:
-        _before = typeof_impl.dispatch(FunctionType)  # another package's answers stay what they are
+        _before = typeof_impl.dispatch(FunctionType)
         typeof_impl.register(FunctionType, _type_of)
 
 

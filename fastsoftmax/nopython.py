@@ -77,14 +77,14 @@ def _computed(
     from fastsoftmax.cpu import inside
 
     name, listed = formula.name, isinstance(x, types.Sequence)
-    array = types.Array(x.dtype, 1, "C") if listed else x
-    if not isinstance(array, types.Array) or array.ndim == 0:
+    if not listed and (not isinstance(x, types.Array) or x.ndim == 0):
         raise TypingError(f"{name}: {argument} must be an array, a list or a tuple, got {x}")
-    whole = isinstance(array.dtype, (types.Integer, types.Boolean))
-    if not whole and array.dtype not in inside.FLOATING:
+    whole = isinstance(x.dtype, (types.Integer, types.Boolean))
+    if not whole and x.dtype not in inside.FLOATING:
         raise TypingError(
             f"{name}: {argument} must hold float32, float64, integers or booleans, got {x}"
         )
+    array = types.Array(x.dtype, 1, "C") if listed else x
     keep = _constant(name, "keepdims", keepdims)
     tempered = isinstance(temperature, types.Type)
     if tempered and not isinstance(temperature, (types.Float, types.Integer)):

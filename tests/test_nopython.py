@@ -171,6 +171,7 @@ def test_in_a_loop_of_threads_under_other_rules_of_arithmetic():
         (lambda x: entropy(x, dim="x"), "entropy: dim= is not for compiled code"),
         (lambda x: entropy(x, temperature=x), "entropy: temperature must be one number, got array"),
         (lambda x: logsumexp(x + 1j), "logsumexp: a must hold float32, float64, integers or bool"),
+        (lambda x: logsumexp((x, x)), "logsumexp: a must hold float32, float64, integers or bool"),
         (lambda x: softmax(x[0, 0]), "softmax: x must be an array, a list or a tuple, got float64"),
     ],
 )

@@ -295,8 +295,8 @@ def computed(
 ) -> Any:
     """``compute(x, temperature)``: what a formula makes of arrays like x, for Numba to call.
 
-    Along these axes, together; ``keepdims`` says whether those that are summed are kept. Where it
-    is not ``tempered``, the temperature is not looked at.
+    Along these axes (sorted), together; ``keepdims`` says whether those that are summed are kept.
+    Where it is not ``tempered``, the temperature is not looked at.
     """
     ndim = x.ndim
     if x.layout == "F" and ndim > 1:
@@ -312,11 +312,8 @@ def computed(
         array = formula.mapped or keepdims or len(axes) < ndim
         return njit(**OPTIONS)(mirrored if array else number)
 
-    order, first, stop = (
-        tuple(range(ndim)),
-        min(axes, default=ndim),
-        max(axes, default=ndim - 1) + 1,
-    )
+    order = tuple(range(ndim))
+    first, stop = (axes[0], axes[-1] + 1) if axes else (ndim, ndim)
     if stop - first != len(axes):
         order = (*(axis for axis in order if axis not in axes), *axes)
         first, stop = ndim - len(axes), ndim
