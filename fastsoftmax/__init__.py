@@ -53,6 +53,7 @@ def _begins_the_command_line() -> bool:
 if TYPE_CHECKING:
     from fastsoftmax import alternatives
 if TYPE_CHECKING or not _begins_the_command_line():
+    from fastsoftmax import nopython  # noqa: F401  (from now on Numba knows the functions, too)
     from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.divergence import kl_divergence
@@ -76,7 +77,15 @@ if not TYPE_CHECKING:
             return importlib.import_module(f"{__name__}.alternatives")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import divergence, functions, gradients, losses, sampling, scoring
+        from fastsoftmax import (
+            divergence,
+            functions,
+            gradients,
+            losses,
+            nopython,  # noqa: F401
+            sampling,
+            scoring,
+        )
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 

@@ -226,6 +226,11 @@ def _type_of(kind: Any) -> types.Type:
     return types.Array(numba.from_dtype(np.dtype(kind[0])), kind[1], "A")
 
 
+def types_of(kinds: tuple[Any, ...]) -> tuple[types.Type, ...]:
+    """Numba's types of a kernel's arguments."""
+    return tuple(map(_type_of, kinds))
+
+
 class Unavailable(RuntimeError):
     """There is no code for a call, and none can be compiled in this process."""
 
@@ -269,8 +274,13 @@ def _variant(name: str, kinds: tuple[Any, ...], alone: bool) -> tuple[Entry, int
         raise Unavailable(
             "NUMBA_DISABLE_JIT is set, and fastsoftmax computes by compiled code alone: unset it"
         )
-    signature = tuple(map(_type_of, kinds))
-    return caller(signature, alone), compiled(name, signature, _kernels)
+    return caller(types_of(kinds), alone), address(name, kinds)
+
+
+def address(name: str, kinds: tuple[Any, ...]) -> int:
+    """The address of a kernel's code for arguments of these kinds, (dtype.char, ndim) or None."""
+    place: int = compiled(name, types_of(kinds), _kernels)
+    return place
 
 
 Variant = tuple[str, tuple[Any, ...]]
