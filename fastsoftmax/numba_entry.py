@@ -29,6 +29,13 @@ def init() -> None:
         typeof_impl.register(FunctionType, _type_of_ours)
 
 
+def begin() -> None:
+    """Have Numba know this package's functions, too, which is what imports it."""
+    from fastsoftmax import nopython  # noqa: F401
+
+    init()
+
+
 def _type_of_ours(value: FunctionType, context: Any) -> Any:
     """Numba's type of a function: it has none for plain ones, and then looks for what it knows."""
     if _is_scipys(value):
