@@ -20,9 +20,11 @@ __all__ = [
     "ERROR_BOUNDS",
     "__version__",
     "entropy",
+    "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "set_threading",
+    "sigmoid",
     "softmax",
 ]
 
@@ -41,15 +43,16 @@ if TYPE_CHECKING or not _begins_the_command_line():
     from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
+    from fastsoftmax.sigmoids import log_sigmoid, sigmoid
 else:
     # It answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to import.
     # Whatever else has that name finds the library's names as it asks for them.
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import functions
+        from fastsoftmax import functions, sigmoids
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 
-        homes = functions, formulas, threads
+        homes = functions, sigmoids, formulas, threads
         return next(getattr(home, name) for home in homes if hasattr(home, name))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from placed import How, edges_of, in_a_process, placed
 
-from fastsoftmax import entropy, log_softmax, logsumexp, softmax
-from fastsoftmax.arithmetic.formulas import FORMULAS
+from fastsoftmax import entropy, log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
+from fastsoftmax.arithmetic.formulas import FORMULAS, SIGMOIDS
 from fastsoftmax.cpu import plan
 from fastsoftmax.cpu.sizes import BLOCK, PACKED
 
@@ -56,7 +56,7 @@ def calls_at_an_edge(shape, dtype, edge, everything):
     if everything:
         both += [(1.0, mask) for mask in masks] + [(each, None) for each in temperatures[1:]]
     for temperature, mask in [(1.0, None), *both]:
-        for function in (softmax, log_softmax):
+        for function in (softmax, log_softmax, sigmoids, log_sigmoids):
             out = placed(np.zeros(shape, dtype), How(edge=edge))
             yield function, x, {"temperature": temperature, "where": mask, "out": out}
         yield entropy, x, {"temperature": temperature, "where": mask}
@@ -64,6 +64,14 @@ def calls_at_an_edge(shape, dtype, edge, everything):
         yield logsumexp, x, {"where": mask}
     for weight in weights:
         yield logsumexp, x, {"b": weight, "return_sign": True}
+
+
+def sigmoids(x, axis, **arguments):
+    return sigmoid(x, **arguments)
+
+
+def log_sigmoids(x, axis, **arguments):
+    return log_sigmoid(x, **arguments)
 
 
 def run_at_both_edges(dtype, everything):
@@ -119,7 +127,7 @@ def callers_places(name, kinds):
 def one_without_the_other(name, kinds):
     """Whether a kernel takes a temperature or a mask where others of its formula take both."""
     formula = next((each for each in FORMULAS if name.startswith(f"{each.name}_")), None)
-    tempered = formula is not None and formula.tempered
+    tempered = formula.tempered if formula else name in {each.name for each in SIGMOIDS}
     return tempered and (kinds[2] is None) != (kinds[3] is None)
 
 

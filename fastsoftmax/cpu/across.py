@@ -195,7 +195,7 @@ def _drain(batch: Batch, group: _Group, panel: Array) -> None:
         _blocks(batch.x.shape[1], block)
 
 
-def _temperatures(batch: Batch, width: int, at: Callable[[Any], tuple[Any, ...]]) -> Any:
+def temperatures_of(batch: Batch, width: int, at: Callable[[Any], tuple[Any, ...]]) -> Any:
     """The temperatures of rows side by side, which may have any strides."""
     if batch.temperature is None:
         return None
@@ -229,7 +229,7 @@ def short(batch: Batch, slot: Value, first: Value, last: Value) -> None:
             fetch,
         )
         _fill(batch, group, panel)
-        temperatures = _temperatures(batch, width, lambda k: (group.row(k),))
+        temperatures = temperatures_of(batch, width, lambda k: (group.row(k),))
         row, made = summed(batch, lines, largest_of(batch, lines, width), temperatures, c)
         if formula.result is None:
             out.store((start,), made.value, count)
@@ -334,7 +334,7 @@ def _group(
             lambda i, value: panel.store((i, 0), value),
         )
     columns = batch.x.shape[2]
-    temperatures = _temperatures(batch, width, lambda k: (o, smaller(left + k, columns - 1)))
+    temperatures = temperatures_of(batch, width, lambda k: (o, smaller(left + k, columns - 1)))
     row, made = summed(batch, lines, largest, temperatures, c)
     if batch.formula.result is None:
         batch.out.store((o, left), made.value, count)

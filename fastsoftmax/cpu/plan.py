@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 
 from fastsoftmax import source
-from fastsoftmax.arithmetic.formulas import FORMULAS, Formula
+from fastsoftmax.arithmetic.formulas import FORMULAS, SIGMOIDS, Formula
 from fastsoftmax.cpu import compiler, threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
 from fastsoftmax.cpu.sizes import BLOCK, PACKED, PANEL_LINES, SHORT, VECTOR, cuts_of, vectors
@@ -73,6 +73,13 @@ def small(formula: Formula, x: Array, out: Array) -> Callable[[Array, Array], No
 def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
     """log|sum(weight * exp(x))| of rows of x into out, and the sum's sign."""
     _run("weighted", (x, out, sign, weight), len(x))
+
+
+def elementwise(
+    name: str, x: Array, out: Array, temperature: Array | None, mask: Array | None
+) -> None:
+    """What a function of single logits makes of one contiguous row of them."""
+    _run(name, (x, out, temperature, mask), -(-x.shape[1] // BLOCK))
 
 
 def _kind_of_rows(x: Array) -> str:
@@ -203,7 +210,7 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import across, batch, cuts, weighted  # noqa: F401
+    from fastsoftmax.cpu import across, batch, cuts, elementwise, weighted  # noqa: F401
 
     return batch.KERNELS
 
@@ -251,6 +258,10 @@ def _variants_of(dtype: str) -> list[Variant]:
         for mask in (None, ("?", ndim)):
             for temperature in (None, row) if formula.tempered else (None,):
                 variants.append((f"{formula.name}_{kind}", (x, out, temperature, mask, *others)))
+    for function, temperature, mask in itertools.product(
+        SIGMOIDS, (None, ("d", 1)), (None, ("?", 2))
+    ):
+        variants.append((function.name, ((dtype, 2), (dtype, 2), temperature, mask)))
     for formula, length in itertools.product(FORMULAS, PACKED):
         kinds = (dtype, 2), (dtype, 1 + formula.mapped), None, None
         variants.append((f"{formula.name}_packed_{length}", kinds))
