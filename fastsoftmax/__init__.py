@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "ERROR_BOUNDS",
+    "Normalizer",
     "__version__",
     "entropy",
     "log_sigmoid",
@@ -43,6 +44,7 @@ if TYPE_CHECKING or not _begins_the_command_line():
     from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
+    from fastsoftmax.normalizer import Normalizer
     from fastsoftmax.sigmoids import log_sigmoid, sigmoid
 else:
     # It answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to import.
@@ -50,9 +52,9 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import functions, sigmoids
+        from fastsoftmax import functions, normalizer, sigmoids
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 
-        homes = functions, sigmoids, formulas, threads
+        homes = functions, normalizer, sigmoids, formulas, threads
         return next(getattr(home, name) for home in homes if hasattr(home, name))

@@ -233,17 +233,22 @@ def _others(
     largest = exponential(z, rest, shift_of(z, c), c)
     away = _shifted(row.top, row.second, row.off, row.times, c)
     n = wide(fma(away, c.to_power, c.to_integer) - fma(z, c.to_power, c.to_integer))
+    results = []
+    for each, scale in zip(totals_of(counts, total.grids, c), worth, strict=True):
+        results.append(over_term(Pair(*(part * scale for part in each)), largest, n, c))
+    return results
+
+
+def over_term(total: Pair, term: Term, n: Value, c: Constants) -> Pair:
+    """A total, relative to 2**n times the power of a term, over that term."""
     unscale = wide(c.unscale)
-    divisor = two_sum(wide(largest.h) * unscale, wide(largest.lo) * unscale)
+    divisor = two_sum(wide(term.h) * unscale, wide(term.lo) * unscale)
+    value, rest = quotient(total, divisor)
     # in two factors: the product may be subnormal
     n = select(n > -1200.0, n, -1200.0)
     first = select(n > -600.0, n, -600.0)
     a, b = _power(first), _power(n - first)
-    results = []
-    for each, scale in zip(totals_of(counts, total.grids, c), worth, strict=True):
-        value, rest = quotient(each, divisor)
-        results.append(Pair(value * scale * a * b, rest * scale * a * b))
-    return results
+    return Pair(value * a * b, rest * a * b)
 
 
 def quotient(a: Pair, b: Pair) -> Pair:
@@ -252,7 +257,7 @@ def quotient(a: Pair, b: Pair) -> Pair:
     return Pair(value, (fma(-value, b.value, a.value) + (a.rest - value * b.rest)) / b.value)
 
 
-def _log_of_one_and(others: Pair) -> Pair:
+def log_of_one_and(others: Pair) -> Pair:
     """log(1 + others), where what is next to 1 is never added to it."""
     high, low = two_sum(like(1.0, others.value), others.value)
     value, rest = logarithm(high, low + others.rest)
@@ -264,7 +269,7 @@ def _log_of_one_and(others: Pair) -> Pair:
 def log_total(total: Total, row: Row, c: Constants) -> Pair:
     """log(total) where the largest term is 1."""
     (others,) = _others(total, row, exponentials, [1.0], c)
-    log = _log_of_one_and(others)
+    log = log_of_one_and(others)
     return Pair(select(wide(row.top) < INFINITY, log.value, 0.0) + total.invalid, log.rest)
 
 
@@ -288,7 +293,7 @@ def entropy(total: Total, row: Row, c: Constants) -> Pair:
     one, rest = two_sum(like(1.0, others.value), others.value)
     whole = Pair(one, rest + others.rest)
     mean = quotient(surprisal, whole)
-    log = _log_of_one_and(others)
+    log = log_of_one_and(others)
     value, rest = two_sum(log.value, mean.value)
     value, rest = two_sum(value, rest + (log.rest + mean.rest))
     return Pair(_of_bounded(value, total, row), rest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -19,7 +19,16 @@ from fastsoftmax import source
 from fastsoftmax.arithmetic.formulas import FORMULAS, SIGMOIDS, Formula
 from fastsoftmax.cpu import compiler, threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
-from fastsoftmax.cpu.sizes import BLOCK, PACKED, PANEL_LINES, SHORT, VECTOR, cuts_of, vectors
+from fastsoftmax.cpu.sizes import (
+    BLOCK,
+    CHUNK,
+    PACKED,
+    PANEL_LINES,
+    SHORT,
+    VECTOR,
+    cuts_of,
+    vectors,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -73,6 +82,48 @@ def small(formula: Formula, x: Array, out: Array) -> Callable[[Array, Array], No
 def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
     """log|sum(weight * exp(x))| of rows of x into out, and the sum's sign."""
     _run("weighted", (x, out, sign, weight), len(x))
+
+
+class Sums(NamedTuple):
+    """Sums that never end, a column each."""
+
+    floats: Array  # (3, sums)
+    integers: Array  # (7, sums)
+
+    @classmethod
+    def empty(cls, several: int) -> Sums:
+        """So many, of which none is there yet."""
+        return cls(np.empty((3, several)), np.empty((7, several), np.int64))
+
+
+def summed(x: Array, mask: Array | None, weight: Array | None) -> Sums:
+    """The sums of (weight *) exp(x) of the cuts of rows of x, all cuts of a row side by side."""
+    cuts = len(x) * -(-x.shape[1] // CHUNK)
+    made = Sums.empty(cuts)
+    if weight is None:
+        _run("sums", (x, *made, mask), cuts)
+    else:
+        _run("weighted_sums", (x, *made, weight), cuts)
+    return made
+
+
+def added(sums: Sums, more: Sums) -> Sums:
+    """Sums of both, column by column."""
+    several = sums.floats.shape[1]
+    made = Sums.empty(several)
+    _run("added_sums", (*sums, *more, *made), -(-several // CHUNK))
+    return made
+
+
+def logarithms(sums: Sums, weighted: bool) -> tuple[Array, Array | None]:
+    """The logarithms of sums; of weighted ones of their size, and their signs."""
+    several = sums.floats.shape[1]
+    out, sign = np.empty(several), np.empty(several) if weighted else None
+    if sign is None:
+        _run("log_sums", (*sums, out), -(-several // CHUNK))
+    else:
+        _run("signed_log_sums", (*sums, out, sign), -(-several // CHUNK))
+    return out, sign
 
 
 def elementwise(
@@ -210,7 +261,7 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import across, batch, cuts, elementwise, weighted  # noqa: F401
+    from fastsoftmax.cpu import across, batch, cuts, elementwise, streamed  # noqa: F401
 
     return batch.KERNELS
 
@@ -231,7 +282,12 @@ Variant = tuple[str, tuple[Any, ...]]
 
 def all_variants() -> list[Variant]:
     """Every kernel and kinds of arguments for which code can be compiled."""
-    return [variant for dtype in "dfHh" for variant in _variants_of(dtype)]
+    sums, results = (("d", 2), ("l", 2)), (("d", 1),) * 2
+    of_sums: list[Variant] = [
+        ("added_sums", sums * 3), ("log_sums", sums + results[:1]),
+        ("signed_log_sums", sums + results),
+    ]  # fmt: skip
+    return of_sums + [variant for dtype in "dfHh" for variant in _variants_of(dtype)]
 
 
 def common_variants() -> list[Variant]:
@@ -258,6 +314,9 @@ def _variants_of(dtype: str) -> list[Variant]:
         for mask in (None, ("?", ndim)):
             for temperature in (None, row) if formula.tempered else (None,):
                 variants.append((f"{formula.name}_{kind}", (x, out, temperature, mask, *others)))
+    sums = ("d", 2), ("l", 2)
+    variants += [("sums", ((dtype, 2), *sums, mask)) for mask in (None, ("?", 2))]
+    variants.append(("weighted_sums", ((dtype, 2), *sums, ("d", 2))))
     for function, temperature, mask in itertools.product(
         SIGMOIDS, (None, ("d", 1)), (None, ("?", 2))
     ):

@@ -39,6 +39,7 @@ from fastsoftmax.arithmetic.pairs import (
     LN2_HIGH,
     LN2_LOW,
     Constants,
+    Pair,
     Sums,
     add_terms,
     added,
@@ -89,7 +90,7 @@ class _Weighted:
         return variables.get()
 
 
-def _in_powers(w: Value) -> tuple[Value, Value]:
+def in_powers(w: Value) -> tuple[Value, Value]:
     """A weight as a mantissa with its sign, 1 to 2, and a power of two."""
     tiny = from_bits(bits_of(w) & 0x7FFFFFFFFFFFFFFF) < 2.0**-1000
     lifted = bits_of(select(tiny, w * 2.0**200, w))
@@ -97,7 +98,8 @@ def _in_powers(w: Value) -> tuple[Value, Value]:
     return from_bits((lifted & -0x7FF0000000000001) | 0x3FF0000000000000), power
 
 
-def _sign(x: Value) -> Value:
+def sign_of(x: Value) -> Value:
+    """1, 0 or -1."""
     return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x))
 
 
@@ -113,7 +115,7 @@ def _largest(row: _Weighted, of: Callable[[Value, Value], Value]) -> Value:
 
 def _power_of(x: Value, w: Value, off: Value) -> Value:
     """A term's power of two, not rounded."""
-    return fma(x - off, _LOG2_E, to_real(_in_powers(w)[1]))
+    return fma(x - off, _LOG2_E, to_real(in_powers(w)[1]))
 
 
 def _beyond_numbers(row: _Weighted) -> Value:
@@ -136,7 +138,7 @@ def _counted(row: _Weighted, off: Value, most: Value, c: Constants) -> tuple[Sta
         stop = smaller(start + CHUNK, row.length)
 
         def body(x: Value, w: Value, state: State) -> State:
-            mantissa, power = _in_powers(w)
+            mantissa, power = in_powers(w)
             nothing = most > _power_of(x, w, off) + _NOTHING
             # within the range that `exponential` wants where the term is nothing, too
             shift = shift_by(most + _ROOM - select(nothing, most, to_real(power)), c)
@@ -166,27 +168,30 @@ def _weighted(
         most = _largest(row, lambda x, w: _power_of(x, w, off))
         most = (most + 1.5 * 2.0**52) - 1.5 * 2.0**52
         counts, found = _counted(row, off, most, c)
-        value, one = _logarithm(counts, off, most, c)
+        (whole,) = totals_of(counts, _GRIDS, c)
+        value, one = logarithm_of_total(whole, off, most)
         out.store((line,), value)
         sign.store((line,), one)
         for _ in when(found | (most - most != 0.0) | (top - top != 0.0)):
             total = _beyond_numbers(row)
-            sign.store((line,), _sign(total))
+            sign.store((line,), sign_of(total))
             out.store((line,), select(total == 0.0, -INFINITY, total * total))
 
 
-def _logarithm(counts: State, off: Value, most: Value, c: Constants) -> tuple[Value, Value]:
-    """The logarithm of the absolute value of what was counted, and its sign."""
-    ((high, low),) = totals_of(counts, _GRIDS, c)
-    one = _sign(high)
+def logarithm_of_total(total: Pair, off: Value, most: Value) -> tuple[Value, Value]:
+    """The logarithm of a total's absolute value, relative to a power and exp(off), and its sign."""
+    high, low = total
+    one = sign_of(high)
     # where it is near, the power is part of what the logarithm is taken of
     near = (most > -400.0) & (most < 400.0)
     power = from_bits((to_integer(select(near, most, 0.0)) + 1023) << 52) * (one * 2.0**_ROOM)
     left = select(near, 0.0, most)
     value, rest = logarithm(high * power, low * power)
-    s, s_rest = two_sum(left * LN2_HIGH, value)
+    whole = left * LN2_HIGH  # exact of integers of 11 bits, with a rest of others
+    s, s_rest = two_sum(whole, value)
     t, t_rest = two_sum(off, s)
-    result = t + (t_rest + (s_rest + fma(left, LN2_LOW, rest)))
+    small = fma(left, LN2_LOW, rest) + fma(left, LN2_HIGH, -whole)
+    result = t + (t_rest + (s_rest + small))
     return select(value > -INFINITY, result, -INFINITY), one
 
 
