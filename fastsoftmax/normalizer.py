@@ -44,18 +44,22 @@ class Normalizer:
     The result depends on what was added alone: not on how it was cut into chunks, on their order,
     the tree by which normalizers were merged, the layout, threads, processes or the CPU. Terms are
     counted, as integers, on grids at absolute places, of which the three that the largest term
-    reaches are kept. So what is left out, for each term, is at most 2**-97 of the largest one, the
-    one that is kept apart aside, and the bounds of the error are those of `logsumexp` in float64:
-    1.1 ULP, times its condition number where shift and logarithm cancel.
+    reaches are kept: of each term at most 2**-97 of the largest one is left out. The largest without
+    a weight is kept apart, as in rows. So the bounds of the error are those of `logsumexp` in
+    float64: 1.1 ULP, times its condition number where shift and logarithm cancel.
 
-    In which cases the bits are those of one go, ``fastsoftmax.logsumexp`` of all n logits in
-    float64. Without weights, and with the largest logit up to 2**20: always, but where the
-    logarithm, or the sum that it is taken of, is within n 2**-96 of itself from where float64
-    rounds the other way, which has odds of some n in 2**42. With weights, too, where n 2**-96 of
-    the largest term is as little of the sum itself. Where the largest logit is beyond 2**20 of
-    either sign, one go takes it off first: then the logarithm of the sum above it may differ by
-    2**-55, and beyond 2**40 by 2**-34, from steps of 2**-32 and 2**-12 of the result, and the last
-    bit where that decides how it is rounded.
+    The bits are those of one go, ``fastsoftmax.logsumexp`` of all n logits in float64,
+
+    - without weights, the largest logit within 2**20 of 0: but where the result, or the sum of all
+      others over the largest term, lies within n 2**-96 of itself from the middle between two
+      float64 numbers, which is a case in 2**42 / n;
+    - with weights throughout: but where the sum of n terms lies within n 2**-96 of the largest from
+      such a middle, as it may where weights of both signs cancel.
+
+    Otherwise they may differ in the last bit where the logarithm is as near to a middle as this:
+    2**-55 where the largest logit is beyond 2**20, as one go takes it off before anything else (a
+    step of the result is 2**-32 or more there); 2**-34 beyond 2**40 (2**-12); and 2**-60 of all
+    terms' sizes where some updates have weights and others have none.
 
     An update takes up to twice as long as `logsumexp` of the chunk in float64, or with its weights;
     of rows of a few logits 0.1 us for each. A sum takes 88 bytes.
@@ -127,8 +131,6 @@ class Normalizer:
         """
         if containers.container_of(x).parts("x", x, None, None) is not None:
             raise TypeError(f"x must be one array, got {type_name(x)}: update with each of its own")
-        if b is not None and np.iscomplexobj(b):
-            raise TypeError("b must hold real numbers, got complex ones")
         state: _State = call.on_host(
             _Chunk, _UPDATE, "x", x, axis, dim=dim, b=b, where=where, dtype=None
         )
@@ -223,7 +225,8 @@ class _State(NamedTuple):
         if weighted:
             self.check_weights("the normalizer")
             more.check_weights(name)
-        sums = plan.added(self.sums, more.sums)
+        sums = plan.Sums(*(each.copy() for each in self.sums))
+        plan.add(sums, more.sums)
         return _State(self.shape, sums, self.counts + more.counts, weighted)
 
     def check_weights(self, name: str) -> None:
@@ -285,15 +288,12 @@ def _gathered(sums: plan.Sums, several: int) -> plan.Sums:
     while (cuts := parts[0].shape[2]) > 1:
         half = cuts // 2
         first, second = (
-            # kernels take what lies side by side
-            plan.Sums(
-                *(np.ascontiguousarray(part[..., k]).reshape(len(part), -1) for part in parts)
-            )
+            plan.Sums(*(part[..., k].reshape(len(part), -1).copy() for part in parts))
             for k in (slice(half), slice(half, 2 * half))
         )
-        made = plan.added(first, second)
+        plan.add(first, second)
         parts = [
             np.concatenate([each.reshape(len(each), several, half), part[..., 2 * half :]], axis=2)
-            for each, part in zip(made, parts, strict=True)
+            for each, part in zip(first, parts, strict=True)
         ]
     return plan.Sums(*(part[..., 0] for part in parts))

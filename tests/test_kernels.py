@@ -26,8 +26,8 @@ from thorough import beyond_first
 
 import fastsoftmax
 from fastsoftmax import ERROR_BOUNDS
-from fastsoftmax.arithmetic import lanes, normalizer, pairs
-from fastsoftmax.cpu import across, along, cuts, memory, weighted
+from fastsoftmax.arithmetic import bins, lanes, normalizer, pairs
+from fastsoftmax.cpu import across, along, cuts, elementwise, memory, streamed, weighted
 from fastsoftmax.cpu.sizes import BLOCK, CHUNK, MOST_CUTS, PACKED, PANEL_LINES, SHORT, vectors
 
 
@@ -302,7 +302,9 @@ def test_weighted_sums_are_right_in_any_order(dtype):
 # --- the code itself -----------------------------------------------------------------------------
 
 
-MODULES = [across, along, pairs, cuts, lanes, memory, normalizer, weighted]
+MODULES = [
+    across, along, bins, cuts, elementwise, lanes, memory, normalizer, pairs, streamed, weighted
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", MODULES)

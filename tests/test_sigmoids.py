@@ -210,7 +210,7 @@ def test_the_same_bits_for_another_cpu():
         "import hashlib, numpy as np; from fastsoftmax import *;"
         "x = np.random.default_rng(0).standard_normal(150_003) * 30; digest = hashlib.sha256();"
         "[digest.update(f(x.astype(t), temperature=s).tobytes()) for f in (sigmoid, log_sigmoid)"
-        " for t in 'fd' for s in (1.0, 0.7)]; print(digest.hexdigest())"
+        " for t, s in (('f', 1.0), ('d', 0.7))]; print(digest.hexdigest())"
     )
     other = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": AVX2}
     digests = {

@@ -250,20 +250,17 @@ def _summed_weighted(
 
 
 def _added(
-    floats: Array, integers: Array, more_floats: Array, more_integers: Array, out_floats: Array,
-    out_integers: Array, slot: Value, first: Value, last: Value,
+    floats: Array, integers: Array, more_floats: Array, more_integers: Array, slot: Value,
+    first: Value, last: Value,
 ) -> None:  # fmt: skip
-    """Sums and others, side by side: the lower of both tops joins the counts."""
-    c = Constants(DOUBLE)
+    """Add sums to others, side by side: the lower of both tops joins the counts."""
+    c, here, there = Constants(DOUBLE), _Sums(floats, integers), _Sums(more_floats, more_integers)
     for at in loop(first * CHUNK, smaller(last * CHUNK, floats.shape[1]), _WIDTH):
         count = floats.shape[1] - at
-        a, some = _Sums(floats, integers).get(at, count)
-        b, others = _Sums(more_floats, more_integers).get(at, count)
-        made = bins.added([some, others], smaller(a[TOP], b[TOP]), c)
-        state = [
-            larger(a[TOP], b[TOP]), a[SPECIAL] + b[SPECIAL], larger(a[WEIGHTED], b[WEIGHTED])
-        ]  # fmt: skip
-        _Sums(out_floats, out_integers).put(at, count, state, made)
+        (a, sums), (b, more) = here.get(at, count), there.get(at, count)
+        made = bins.added([sums, more], smaller(a[TOP], b[TOP]), c)
+        state = [larger(a[TOP], b[TOP]), a[SPECIAL] + b[SPECIAL]]
+        here.put(at, count, [*state, larger(a[WEIGHTED], b[WEIGHTED])], made)
 
 
 def _logarithm(
@@ -303,8 +300,6 @@ def _signed_logarithm(
 _SUMS, _ITEMS = ("floats", "integers"), ("slot", "first", "last")
 KERNELS["sums"] = generated(_summed, ("x", *_SUMS, "mask", *_ITEMS), CPU)
 KERNELS["weighted_sums"] = generated(_summed_weighted, ("x", *_SUMS, "weight", *_ITEMS), CPU)
-KERNELS["added_sums"] = generated(
-    _added, (*_SUMS, "more_floats", "more_integers", "out_floats", "out_integers", *_ITEMS), CPU
-)
+KERNELS["added_sums"] = generated(_added, (*_SUMS, "more_floats", "more_integers", *_ITEMS), CPU)
 KERNELS["log_sums"] = generated(_logarithm, (*_SUMS, "out", *_ITEMS), CPU)
 KERNELS["signed_log_sums"] = generated(_signed_logarithm, (*_SUMS, "out", "sign", *_ITEMS), CPU)
