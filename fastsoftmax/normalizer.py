@@ -44,8 +44,8 @@ class Normalizer:
     The result depends on what was added alone: not on how it was cut into chunks, on their order,
     the tree by which normalizers were merged, the layout, threads, processes or the CPU. Terms are
     counted, as integers, on grids at absolute places, of which the three that the largest term
-    reaches are kept: of each term at most 2**-97 of the largest one is left out. The largest without
-    a weight is kept apart, as in rows. So the bounds of the error are those of `logsumexp` in
+    reaches are kept: of each term at most 2**-97 of the largest one is left out. The largest that
+    has no weight is kept apart, as in rows. So the bounds of the error are those of `logsumexp` in
     float64: 1.1 ULP, times its condition number where shift and logarithm cancel.
 
     The bits are those of one go, ``fastsoftmax.logsumexp`` of all n logits in float64,

@@ -24,6 +24,8 @@ SHAPES = [
     (2, BLOCK + 3, 11),  # long columns
     *((70, length) for length in PACKED),
 ]
+# Where what knows no columns nor kinds of rows is called, too: all its other calls are the same.
+ONE_KIND = (9, 131)
 STORED = {"float64": "d", "float32": "f", "float16": "H", "bfloat16": "h"}
 
 
@@ -55,17 +57,20 @@ def calls_at_an_edge(shape, dtype, edge, everything):
     both = list(itertools.product(temperatures[1:], masks))
     if everything:
         both += [(1.0, mask) for mask in masks] + [(each, None) for each in temperatures[1:]]
+    maps = [softmax, log_softmax, *((sigmoids, log_sigmoids) if shape == ONE_KIND else ())]
     for temperature, mask in [(1.0, None), *both]:
-        for function in (softmax, log_softmax, sigmoids, log_sigmoids):
+        for function in maps:
             out = placed(np.zeros(shape, dtype), How(edge=edge))
             yield function, x, {"temperature": temperature, "where": mask, "out": out}
         yield entropy, x, {"temperature": temperature, "where": mask}
     for mask in (None, *masks):
         yield logsumexp, x, {"where": mask}
-        yield streamed, x, {"where": mask}
+        if shape == ONE_KIND:
+            yield streamed, x, {"where": mask}
     for weight in weights:
         yield logsumexp, x, {"b": weight, "return_sign": True}
-        yield streamed, x, {"b": weight}
+        if shape == ONE_KIND:
+            yield streamed, x, {"b": weight}
 
 
 def sigmoids(x, axis, **arguments):
