@@ -84,7 +84,12 @@ def log_sigmoids(x, axis, **arguments):
 def streamed(x, axis, **arguments):
     total = Normalizer()
     total.update(x, axis, **arguments)
-    return total.merge(total).logsumexp(return_sign=True)
+    found = total._state.sums
+    sums, more = (plan.Sums.empty(found.floats.shape[1]) for _ in range(2))
+    for made in (sums, more):
+        made.floats[...], made.integers[...] = found
+    plan.add(sums, more)
+    return np.stack([*plan.logarithms(sums, True), plan.logarithms(sums, False)[0]])
 
 
 def sums_at(edge):
