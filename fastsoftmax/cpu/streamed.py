@@ -41,6 +41,7 @@ from fastsoftmax.arithmetic.normalizer import (
 from fastsoftmax.arithmetic.pairs import (
     Constants,
     Pair,
+    Term,
     exponential,
     shift_of,
     two_sum,
@@ -168,34 +169,49 @@ def _summed(
         top = select(finite, top, -INFINITY)
         power, _ = bins.of_one(select(finite, second, -INFINITY), c)
         sums = Variables(*[number(0, INT64)] * 6)
-        near = bins.is_near(second)
-        cap = smaller(second, bins.FAR)
+        near, cap = bins.is_near(second), smaller(second, bins.FAR)
 
-        def count(several: int, is_near: bool) -> None:
-            def counted(values: Value, state: State) -> State:
-                relative, width = _spread(power, values.width or 1), values.width or 1
-                if is_near:
-                    term = bins.near_term(values, _spread(cap, width), relative, c)
-                else:
-                    term = bins.far_term(bins.place_of(bins.within(values)), relative, c)
-                return bins.counted(state, term, c)
+        def add(several: int, term_of: Callable[[Value, Value, Value], Term]) -> None:
+            def counted(x: Value, state: State) -> State:
+                """The largest counts as the second, and one such term is taken off."""
+                most, relative = (_spread(each, x.width or 1) for each in (cap, power))
+                return bins.counted(state, term_of(smaller(x, most), most, relative), c)
 
             def body(at: Value, width: int, count: Any, state: State) -> State:
-                values = cut.present(at, width, count)
-                return counted(smaller(values, _spread(cap, width)), state)
+                return counted(cut.present(at, width, count), state)
 
-            # The largest counts as the second, and one such term is taken off.
             halves = cut.counted(body, c, several)
             once = bins.halves(counted(_spread(cap, _WIDTH), bins.none(_WIDTH)), 1, c)
             sums.set(*(a - lane(b, 0) for a, b in zip(halves, once, strict=True)))
 
+        def near_term(x: Value, most: Value, relative: Value) -> Term:
+            return bins.near_term(x, most, relative, c)
+
+        def far_term(x: Value, most: Value, relative: Value) -> Term:
+            return bins.far_term(bins.place_of(bins.within(x)), relative, c)
+
         there = power != NOTHING
         for _ in when(there & near):
-            count(wide_lanes, True)
+            add(wide_lanes, near_term)
         for _ in when(there & (near == 0)):
-            count(_WIDTH, False)
+            add(_WIDTH, far_term)
         state = [top, special, number(-INFINITY, DOUBLE)]
         _Sums(floats, integers).put(item, None, state, Bins(power, bins.carried(sums.get())))
+
+
+class _Weighted(NamedTuple):
+    """weight * exp(x) as mantissa * exp(z) * 2**power, and whether it counts as a finite term."""
+
+    place: bins.Place
+    mantissa: Value
+    counts: Value
+
+    @classmethod
+    def of(cls, x: Value, weight: Value) -> _Weighted:
+        """A logit and its weight."""
+        place, (mantissa, power) = bins.place_of(bins.within(x)), in_powers(weight)
+        counts = (weight != 0.0) & (x > -bins.FAR) & (x < INFINITY)
+        return cls(place._replace(power=place.power + power), mantissa, counts)
 
 
 def _summed_weighted(
@@ -207,23 +223,18 @@ def _summed_weighted(
     for item in loop(first, last):
         cut = _Cut.of(x, weight, item)
 
-        def places(at: Value, count: Any) -> tuple[Value, Value, Value, bins.Place, Value, Value]:
-            value, w = cut.weighted(at, _WIDTH, count)
-            counts = (w != 0.0) & (value > -bins.FAR) & (value < INFINITY)
-            place = bins.place_of(bins.within(value))
-            mantissa, power = in_powers(w)
-            return value, w, counts, place, mantissa, power
-
         def noted(at: Value, width: int, count: Any, state: State) -> State:
-            value, w, counts, place, _, power = places(at, count)
-            power = place.power + bins.power_of(place.z, c) + power
-            known = select(value == INFINITY, INFINITY, select(value > -INFINITY, 1.0, w * 0.0))
-            term = w * select(value == value, known, value)
-            odd = (w != 0.0) & ((term - term == 0.0) == 0)
+            x, w = cut.weighted(at, width, count)
+            term = _Weighted.of(x, w)
+            power = term.place.power + bins.power_of(term.place.z, c)
+            # what is infinite, or NaN, whatever a finite exponential is
+            known = select(x == INFINITY, INFINITY, select(x > -INFINITY, 1.0, w * 0.0))
+            product = w * select(x == x, known, x)
+            special = (w != 0.0) & ((product - product == 0.0) == 0)
             return [
-                larger(select(counts, power, NOTHING), state[0]),
-                larger(select(counts, value, -INFINITY), state[1]),
-                state[2] + select(odd, term, 0.0),
+                larger(select(term.counts, power, NOTHING), state[0]),
+                larger(select(term.counts, x, -INFINITY), state[1]),
+                state[2] + select(special, product, 0.0),
             ]
 
         def none(width: int) -> State:
@@ -238,10 +249,9 @@ def _summed_weighted(
         sums = Variables(*[number(0, INT64)] * 6)
 
         def body(at: Value, width: int, count: Any, state: State) -> State:
-            _, _, counts, place, mantissa, own = places(at, count)
-            place = place._replace(power=place.power + own)
-            mantissa = select(counts, mantissa, 0.0)
-            return bins.counted(state, bins.far_term(place, _spread(power, width), c, mantissa), c)
+            place, mantissa, counts = _Weighted.of(*cut.weighted(at, width, count))
+            factor = select(counts, mantissa, 0.0)
+            return bins.counted(state, bins.far_term(place, _spread(power, width), c, factor), c)
 
         for _ in when(power != NOTHING):
             sums.set(*cut.counted(body, c, _WIDTH))
