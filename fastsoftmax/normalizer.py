@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax import call, checks, containers, layout
-from fastsoftmax.cpu import plan
+from fastsoftmax.cpu import streams
 from fastsoftmax.loaded import type_name
 
 Array = np.ndarray[Any, Any]
@@ -170,7 +170,7 @@ class Normalizer:
         state = self._state
         if state is None:
             state = _State.of_nothing(())
-        value, sign = plan.logarithms(state.sums, state.weighted)
+        value, sign = streams.logarithms(state.sums, state.weighted)
         if sign is None:
             sign = np.where(value == -np.inf, 0.0, np.where(np.isnan(value), np.nan, 1.0))
         elif not return_sign:
@@ -206,7 +206,7 @@ class _State(NamedTuple):
     """Sums, of which none is ever written to again: whoever has one may read it at any time."""
 
     shape: Shape
-    sums: plan.Sums
+    sums: streams.Sums
     counts: Array
     weighted: bool
 
@@ -214,7 +214,7 @@ class _State(NamedTuple):
     def of_nothing(cls, shape: Shape) -> _State:
         """Sums of no logit."""
         several = math.prod(shape)
-        nothing = plan.summed(np.full((several, 1), -np.inf), None, None)
+        nothing = streams.summed(np.full((several, 1), -np.inf), None, None)
         return cls(shape, nothing, np.zeros(several, np.int64), False)
 
     def joined(self, more: _State, name: str) -> _State:
@@ -225,8 +225,8 @@ class _State(NamedTuple):
         if weighted:
             self.check_weights("the normalizer")
             more.check_weights(name)
-        sums = plan.Sums(*(each.copy() for each in self.sums))
-        plan.add(sums, more.sums)
+        sums = streams.Sums(*(each.copy() for each in self.sums))
+        streams.add(sums, more.sums)
         return _State(self.shape, sums, self.counts + more.counts, weighted)
 
     def check_weights(self, name: str) -> None:
@@ -252,7 +252,7 @@ class _Chunk(call.Call):
     """A chunk of logits, and its sums."""
 
     def plain(self) -> _State:
-        """The sums, each of all its cuts."""
+        """The sums, one for each row."""
         if not checks.has_kernel(self._computed):
             raise TypeError(f"x and b must be of float64 or narrower, got {self._computed}")
         shape = checks.reduced_shape(self._shape, self._axes, keepdims=False)
@@ -265,13 +265,13 @@ class _Chunk(call.Call):
             weight = np.broadcast_to(checks.cast(weight, np.dtype(np.float64)), self._shape)
             weight = weight if mask is None else np.where(mask, weight, 0.0)
             mask = weight != 0
-            sums = plan.summed(seen, None, rows.view(weight))
+            sums = streams.summed(seen, None, rows.view(weight))
         else:
-            sums = plan.summed(seen, None if mask is None else rows.view(mask), None)
+            sums = streams.summed(seen, None if mask is None else rows.view(mask), None)
         # a column for each place of the normalizer's shape, in its order
-        sums = plan.Sums(*(
+        sums = streams.Sums(*(
             np.stack([rows.back(line, False).reshape(-1) for line in each])
-            for each in _gathered(sums, len(seen))
+            for each in sums
         ))  # fmt: skip
         counts = np.full(shape, seen.shape[1], np.int64)
         if mask is not None:
@@ -280,20 +280,3 @@ class _Chunk(call.Call):
         if state.weighted:
             state.check_weights("x")
         return state
-
-
-def _gathered(sums: plan.Sums, several: int) -> plan.Sums:
-    """The sums of so many rows, from those of all their cuts."""
-    parts = [each.reshape(len(each), several, -1) for each in sums]
-    while (cuts := parts[0].shape[2]) > 1:
-        half = cuts // 2
-        first, second = (
-            plan.Sums(*(part[..., k].reshape(len(part), -1).copy() for part in parts))
-            for k in (slice(half), slice(half, 2 * half))
-        )
-        plan.add(first, second)
-        parts = [
-            np.concatenate([each.reshape(len(each), several, half), part[..., 2 * half :]], axis=2)
-            for each, part in zip(first, parts, strict=True)
-        ]
-    return plan.Sums(*(part[..., 0] for part in parts))

@@ -11,7 +11,7 @@ from placed import How, edges_of, in_a_process, placed
 
 from fastsoftmax import Normalizer, entropy, log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
 from fastsoftmax.arithmetic.formulas import FORMULAS, SIGMOIDS
-from fastsoftmax.cpu import plan
+from fastsoftmax.cpu import plan, streams
 from fastsoftmax.cpu.sizes import BLOCK, PACKED
 
 # For each kind of kernel a shape, reduced along axis 1, most with a last vector that is not full.
@@ -85,17 +85,17 @@ def streamed(x, axis, **arguments):
     total = Normalizer()
     total.update(x, axis, **arguments)
     found = total._state.sums
-    sums, more = (plan.Sums.empty(found.floats.shape[1]) for _ in range(2))
+    sums, more = (streams.Sums.empty(found.floats.shape[1]) for _ in range(2))
     for made in (sums, more):
         made.floats[...], made.integers[...] = found
-    plan.add(sums, more)
-    return np.stack([*plan.logarithms(sums, True), plan.logarithms(sums, False)[0]])
+    streams.add(sums, more)
+    return np.stack([*streams.logarithms(sums, True), streams.logarithms(sums, False)[0]])
 
 
 def sums_at(edge):
-    """Sums at this edge of memory, made as `plan.Sums.empty` does."""
+    """Sums at this edge of memory, made as `streams.Sums.empty` does."""
     how = How(edge=edge)
-    return lambda several: plan.Sums(
+    return lambda several: streams.Sums(
         placed(np.zeros((3, several)), how), placed(np.zeros((7, several), np.int64), how)
     )
 
@@ -127,7 +127,7 @@ def run_at_both_edges(dtype, everything):
                 right = function(x.copy(), axis=1, **arguments | whole)
                 with (
                     mock.patch.object(plan, "_run", recorded),
-                    mock.patch.object(plan.Sums, "empty", sums_at(edge)),
+                    mock.patch.object(streams.Sums, "empty", sums_at(edge)),
                 ):
                     got = function(x, axis=1, **arguments)
             assert np.asarray(got).tobytes() == np.asarray(right).tobytes(), what

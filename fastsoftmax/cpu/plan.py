@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -19,16 +19,7 @@ from fastsoftmax import source
 from fastsoftmax.arithmetic.formulas import FORMULAS, SIGMOIDS, Formula
 from fastsoftmax.cpu import compiler, threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
-from fastsoftmax.cpu.sizes import (
-    BLOCK,
-    CHUNK,
-    PACKED,
-    PANEL_LINES,
-    SHORT,
-    VECTOR,
-    cuts_of,
-    vectors,
-)
+from fastsoftmax.cpu.sizes import BLOCK, PACKED, PANEL_LINES, SHORT, VECTOR, cuts_of, vectors
 
 Array = np.ndarray[Any, Any]
 
@@ -84,43 +75,9 @@ def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
     _run("weighted", (x, out, sign, weight), len(x))
 
 
-class Sums(NamedTuple):
-    """Sums that never end, a column each."""
-
-    floats: Array  # (3, sums)
-    integers: Array  # (7, sums)
-
-    @classmethod
-    def empty(cls, several: int) -> Sums:
-        """So many, of which none is there yet."""
-        return cls(np.empty((3, several)), np.empty((7, several), np.int64))
-
-
-def summed(x: Array, mask: Array | None, weight: Array | None) -> Sums:
-    """The sums of (weight *) exp(x) of the cuts of rows of x, all cuts of a row side by side."""
-    cuts = len(x) * -(-x.shape[1] // CHUNK)
-    made = Sums.empty(cuts)
-    if weight is None:
-        _run("sums", (x, *made, mask), cuts)
-    else:
-        _run("weighted_sums", (x, *made, weight), cuts)
-    return made
-
-
-def add(sums: Sums, more: Sums) -> None:
-    """Add others to sums, column by column."""
-    _run("added_sums", (*sums, *more), -(-sums.floats.shape[1] // CHUNK))
-
-
-def logarithms(sums: Sums, weighted: bool) -> tuple[Array, Array | None]:
-    """The logarithms of sums; of weighted ones of their size, and their signs."""
-    several = sums.floats.shape[1]
-    out, sign = np.empty(several), np.empty(several) if weighted else None
-    if sign is None:
-        _run("log_sums", (*sums, out), -(-several // CHUNK))
-    else:
-        _run("signed_log_sums", (*sums, out, sign), -(-several // CHUNK))
-    return out, sign
+def do(name: str, arguments: tuple[Array | None, ...], count: int) -> None:
+    """Have a kernel that is of no formula do so many items."""
+    _run(name, arguments, count)
 
 
 def elementwise(
