@@ -13,22 +13,27 @@ from fastsoftmax.gradients import (
     softmax_vjp,
 )
 from fastsoftmax.losses import cross_entropy, cross_entropy_and_gradient
+from fastsoftmax.normalizer import Normalizer
 from fastsoftmax.sampling import sample
 from fastsoftmax.scoring import label_log_probabilities, top_k
+from fastsoftmax.sigmoids import log_sigmoid, sigmoid
 
 __all__ = [
     "ERROR_BOUNDS",
+    "Normalizer",
     "cross_entropy",
     "cross_entropy_and_gradient",
     "entropy",
     "kl_divergence",
     "label_log_probabilities",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
     "sample",
     "set_threading",
+    "sigmoid",
     "softmax",
     "softmax_jacobian",
     "softmax_jvp",
