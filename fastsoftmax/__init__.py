@@ -12,6 +12,7 @@ array([[2.68941421e-01, 7.31058579e-01],
 1.75
 """
 
+import importlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 __all__ = [
     "ERROR_BOUNDS",
     "__version__",
+    "alternatives",
     "cross_entropy",
     "cross_entropy_and_gradient",
     "entropy",
@@ -48,7 +50,10 @@ def _begins_the_command_line() -> bool:
     return os.path.basename(arguments[0]) in ("fastsoftmax", "fastsoftmax.exe")
 
 
+if TYPE_CHECKING:
+    from fastsoftmax import alternatives
 if TYPE_CHECKING or not _begins_the_command_line():
+    from fastsoftmax import nopython  # noqa: F401  (from now on Numba knows the functions, too)
     from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
     from fastsoftmax.cpu.threads import set_threading
     from fastsoftmax.divergence import kl_divergence
@@ -63,13 +68,24 @@ if TYPE_CHECKING or not _begins_the_command_line():
     from fastsoftmax.losses import cross_entropy, cross_entropy_and_gradient
     from fastsoftmax.sampling import sample
     from fastsoftmax.scoring import label_log_probabilities, top_k
-else:
-    # It answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to import.
-    # Whatever else has that name finds the library's names as it asks for them.
+if not TYPE_CHECKING:
+    # The command answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to
+    # import. Whatever else has its name finds the library's names as it asks for them; and
+    # everybody `alternatives`.
     def __getattr__(name: str) -> object:
+        if name == "alternatives":
+            return importlib.import_module(f"{__name__}.alternatives")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import divergence, functions, gradients, losses, sampling, scoring
+        from fastsoftmax import (
+            divergence,
+            functions,
+            gradients,
+            losses,
+            nopython,  # noqa: F401
+            sampling,
+            scoring,
+        )
         from fastsoftmax.arithmetic import formulas
         from fastsoftmax.cpu import threads
 

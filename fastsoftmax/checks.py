@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastsoftmax.cpu.sizes import COLDEST, COLDEST_SINGLE, HOTTEST
 from fastsoftmax.cuda.view import View
 
 Array = np.ndarray[Any, Any]
@@ -346,14 +347,6 @@ def overlaps_itself(array: Array | View) -> bool:
     return bool(np.any(np.diff(np.sort(places, axis=None)) < array.itemsize))
 
 
-# The reciprocals of colder temperatures leave the range of float64, and the rests of hotter ones'
-# are subnormal: there, kernels are given logits and temperature scaled, exactly.
-_COLDEST = 2.0**-1000
-_HOTTEST = 2.0**900
-# Colder ones make infinities of all float32 differences but those below 2**-121.
-_COLDEST_SINGLE = 2.0**-249
-
-
 def at_limits(x: Array, temperature: Array, mask: Array | None, axes: Shape) -> tuple[Array, Array]:
     """Rows at temperature 0 or infinity, or near them, as rows at one that kernels can take."""
     single = temperature.ndim == 0
@@ -362,19 +355,19 @@ def at_limits(x: Array, temperature: Array, mask: Array | None, axes: Shape) -> 
     # Only float64 is fine enough for a cold row, and large enough for a hot one, to be anything
     # but the limit; long double has the range for either.
     fine = x.dtype.itemsize >= 8
-    cold_limit = _COLDEST if fine else _COLDEST_SINGLE
-    if coldest >= cold_limit and hottest <= _HOTTEST:
+    cold_limit = COLDEST if fine else COLDEST_SINGLE
+    if coldest >= cold_limit and hottest <= HOTTEST:
         return x, temperature
     if x.dtype.kind == "c":
         raise ValueError(
             "temperature 0 and infinity have no limit for complex numbers, nor are these divided "
-            f"by less than {_COLDEST:.2g} or more than {_HOTTEST:.2g}"
+            f"by less than {COLDEST:.2g} or more than {HOTTEST:.2g}"
         )
     frozen = temperature == 0 if fine else temperature < cold_limit
-    molten = np.isinf(temperature) if fine else temperature > _HOTTEST
+    molten = np.isinf(temperature) if fine else temperature > HOTTEST
     scaled = has_kernel(x.dtype) & ~(frozen | molten)
-    cold = scaled & (temperature < _COLDEST)
-    hot = scaled & (temperature > _HOTTEST)
+    cold = scaled & (temperature < COLDEST)
+    hot = scaled & (temperature > HOTTEST)
     logits = x.astype(np.promote_types(x.dtype, np.float64))
     with np.errstate(invalid="ignore", over="ignore"):
         counted: Any = True if mask is None else mask

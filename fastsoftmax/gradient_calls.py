@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastsoftmax import arguments, call, checks, layout
-from fastsoftmax.cpu import plan
+from fastsoftmax.cpu import calls
 
 Array = np.ndarray[Any, Any]
 
@@ -92,7 +92,7 @@ class Product(call.Call):
         counted = None if self._mask is None else rows.view(self._mask)
         place = rows.place(self._place, True, x, other, counted)
         a, b, out = map(layout.stored, (x, other, place))
-        plan.product(self._formula.kernels, a, b, out, counted)
+        calls.product(self._formula.kernels, a, b, out, counted)
         return rows.back(place, True)
 
     def _in_numpy(self) -> Array:

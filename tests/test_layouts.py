@@ -84,7 +84,7 @@ def calls_at_an_edge(shape, dtype, edge, everything):
 def run_at_both_edges(dtype, everything):
     """Make those calls; return the kernels' arguments that lay at an edge, with the edge."""
     seen = set()
-    run = plan._run
+    run = plan.run
 
     def recorded(name, arguments, count):
         for place, array in enumerate(arguments):
@@ -106,7 +106,7 @@ def run_at_both_edges(dtype, everything):
             }
             with mock.patch.multiple(plan, PARALLEL_FROM=1, PACKED_FROM=1):
                 right = function(x.copy(), axis=1, **arguments | whole)
-                with mock.patch.object(plan, "_run", recorded):
+                with mock.patch.object(plan, "run", recorded):
                     got = function(x, axis=1, **arguments)
             assert np.asarray(got).tobytes() == np.asarray(right).tobytes(), what
     return seen
