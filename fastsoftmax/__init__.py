@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "ERROR_BOUNDS",
+    "Normalizer",
     "__version__",
     "alternatives",
     "cross_entropy",
@@ -26,12 +27,14 @@ __all__ = [
     "entropy",
     "kl_divergence",
     "label_log_probabilities",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
     "sample",
     "set_threading",
+    "sigmoid",
     "softmax",
     "softmax_jacobian",
     "softmax_jvp",
@@ -53,21 +56,28 @@ def _begins_the_command_line() -> bool:
 if TYPE_CHECKING:
     from fastsoftmax import alternatives
 if TYPE_CHECKING or not _begins_the_command_line():
-    from fastsoftmax import nopython  # noqa: F401  (from now on Numba knows the functions, too)
-    from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
-    from fastsoftmax.cpu.threads import set_threading
-    from fastsoftmax.divergence import kl_divergence
-    from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
-    from fastsoftmax.gradients import (
+    from fastsoftmax.public import (
+        ERROR_BOUNDS,
+        Normalizer,
+        cross_entropy,
+        cross_entropy_and_gradient,
+        entropy,
+        kl_divergence,
+        label_log_probabilities,
+        log_sigmoid,
+        log_softmax,
         log_softmax_vjp,
+        logsumexp,
         logsumexp_vjp,
+        sample,
+        set_threading,
+        sigmoid,
+        softmax,
         softmax_jacobian,
         softmax_jvp,
         softmax_vjp,
+        top_k,
     )
-    from fastsoftmax.losses import cross_entropy, cross_entropy_and_gradient
-    from fastsoftmax.sampling import sample
-    from fastsoftmax.scoring import label_log_probabilities, top_k
 if not TYPE_CHECKING:
     # The command answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to
     # import. Whatever else has its name finds the library's names as it asks for them; and
@@ -77,17 +87,4 @@ if not TYPE_CHECKING:
             return importlib.import_module(f"{__name__}.alternatives")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import (
-            divergence,
-            functions,
-            gradients,
-            losses,
-            nopython,  # noqa: F401
-            sampling,
-            scoring,
-        )
-        from fastsoftmax.arithmetic import formulas
-        from fastsoftmax.cpu import threads
-
-        homes = formulas, threads, divergence, functions, gradients, losses, sampling, scoring
-        return next(getattr(home, name) for home in homes if hasattr(home, name))
+        return getattr(importlib.import_module(f"{__name__}.public"), name)

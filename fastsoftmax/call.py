@@ -196,6 +196,8 @@ class Call:
         self._formula, self._source, self._weight, self._dtype = formula, given, None, dtype
         if b is not None:
             self._weight = arguments.operand("b", b, given)
+            if formula.real:
+                checks.check_real(formula.name, "b", self._weight.dtype, np.dtype(np.float64))
             computed = checks.weighted_type(computed, given.values, b, self._weight)
             self._source = arguments.broadcast_source(given, self._weight)
         self._result = checks.result_type(formula.name, computed, dtype)

@@ -347,23 +347,28 @@ def overlaps_itself(array: Array | View) -> bool:
     return bool(np.any(np.diff(np.sort(places, axis=None)) < array.itemsize))
 
 
-def at_limits(x: Array, temperature: Array, mask: Array | None, axes: Shape) -> tuple[Array, Array]:
-    """Rows at temperature 0 or infinity, or near them, as rows at one that kernels can take."""
+def within_limits(dtype: Type, temperature: Array) -> bool:
+    """Whether kernels can take all these temperatures of logits of this type."""
     single = temperature.ndim == 0
     coldest = temperature.item() if single else temperature.min()
     hottest = coldest if single else temperature.max()
     # Only float64 is fine enough for a cold row, and large enough for a hot one, to be anything
     # but the limit; long double has the range for either.
-    fine = x.dtype.itemsize >= 8
-    cold_limit = COLDEST if fine else COLDEST_SINGLE
-    if coldest >= cold_limit and hottest <= HOTTEST:
+    cold_limit = COLDEST if dtype.itemsize >= 8 else COLDEST_SINGLE
+    return bool(coldest >= cold_limit and hottest <= HOTTEST)
+
+
+def at_limits(x: Array, temperature: Array, mask: Array | None, axes: Shape) -> tuple[Array, Array]:
+    """Rows at temperature 0 or infinity, or near them, as rows at one that kernels can take."""
+    if within_limits(x.dtype, temperature):
         return x, temperature
     if x.dtype.kind == "c":
         raise ValueError(
             "temperature 0 and infinity have no limit for complex numbers, nor are these divided "
             f"by less than {COLDEST:.2g} or more than {HOTTEST:.2g}"
         )
-    frozen = temperature == 0 if fine else temperature < cold_limit
+    fine = x.dtype.itemsize >= 8
+    frozen = temperature == 0 if fine else temperature < COLDEST_SINGLE
     molten = np.isinf(temperature) if fine else temperature > HOTTEST
     scaled = has_kernel(x.dtype) & ~(frozen | molten)
     cold = scaled & (temperature < COLDEST)

@@ -1,6 +1,6 @@
 """softmax, log_softmax, logsumexp and entropy inside functions that Numba compiles.
 
-Importing the package makes them, and SciPy's of these names, known to Numba; fastsoftmax_numba.py
+Importing the package makes them, and SciPy's of these names, known to Numba; numba_entry.py
 does where SciPy alone is imported. What is here says what a call means, and refuses what is not for
 compiled code; cpu/inside.py computes.
 
@@ -27,7 +27,6 @@ import numpy as np
 from numba import TypingError, njit, types
 from numba.extending import overload
 
-import fastsoftmax_numba
 from fastsoftmax import checks, functions
 from fastsoftmax.arithmetic.formulas import ENTROPY, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Formula
 from fastsoftmax.cpu import compiler
@@ -221,6 +220,3 @@ def know(function: Callable[..., Any]) -> None:
     """Have Numba know one of SciPy's functions, which it is about to look up."""
     overload(function, **_OVERLOAD)(_SCIPY[function.__name__])
     compiler.know_what_is_new()
-
-
-fastsoftmax_numba.init()

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import fastsoftmax
-import fastsoftmax_numba
 from fastsoftmax.cpu import cache
 
 SOFTMAX = "import fastsoftmax; print(fastsoftmax.softmax([3.0, 1.0, 0.2]))"
@@ -297,7 +296,6 @@ def copied(directory):
         directory / "fastsoftmax",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    shutil.copy(fastsoftmax_numba.__file__, directory)
     return directory / "fastsoftmax"
 
 

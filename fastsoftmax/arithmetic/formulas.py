@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
@@ -104,6 +104,27 @@ GRADIENT = Formula(
 # Of logits alone, and at labels.
 FORMULAS = SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, ENTROPY
 AT_LABELS = LABEL_LOG_PROBABILITIES, LABEL_PROBABILITIES, TOP_K, GRADIENT
+
+
+class Sigmoid(NamedTuple):
+    """What a formula makes of a logit in a row of two, of which the other is 0."""
+
+    name: str
+    formula: Formula
+    # The result for +inf, where a row has none.
+    limit: float
+    mapped: bool = True
+    real: bool = True
+
+    @property
+    def absent(self) -> float:
+        """The result for a logit that is masked."""
+        return self.formula.absent
+
+
+SIGMOID = Sigmoid("sigmoid", SOFTMAX, 1.0)
+LOG_SIGMOID = Sigmoid("log_sigmoid", LOG_SOFTMAX, 0.0)
+SIGMOIDS = SIGMOID, LOG_SIGMOID
 
 #: The bound on the error in ULP of each function and type that kernels compute. What is computed in
 #: float32 and rounded to 16 bits is off by half an ULP and what float32 is.

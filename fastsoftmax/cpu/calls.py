@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastsoftmax.cpu import plan
-from fastsoftmax.cpu.sizes import DIGITS, SHORT, cuts_of
+from fastsoftmax.cpu.sizes import BLOCK, DIGITS, SHORT, cuts_of
 
 Array = np.ndarray[Any, Any]
 
@@ -78,3 +78,10 @@ def in_lines(
     digits = (np.empty((several, DIGITS), np.int64),) if exact else ()
     memory = np.empty((several, lines, x.shape[1] + 4))
     plan.run(name, (x, out, mask, *others, *digits, memory), len(x))
+
+
+def elementwise(
+    name: str, x: Array, out: Array, temperature: Array | None, mask: Array | None
+) -> None:
+    """What a function of single logits makes of one contiguous row of them."""
+    plan.run(name, (x, out, temperature, mask), -(-x.shape[1] // BLOCK))

@@ -17,7 +17,7 @@ import numpy as np
 from numba import types
 
 from fastsoftmax import source
-from fastsoftmax.arithmetic.formulas import FORMULAS, Formula
+from fastsoftmax.arithmetic.formulas import FORMULAS, SIGMOIDS, Formula
 from fastsoftmax.cpu import compiler, threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
 from fastsoftmax.cpu.sizes import (
@@ -241,10 +241,12 @@ _MODULES = (
     "columns",
     "cuts",
     "divergence",
+    "elementwise",
     "product_across",
     "product_cuts",
     "quotients",
     "sampling",
+    "streamed",
     "sums",
     "thresholds",
     "weighted",
@@ -288,8 +290,13 @@ Variant = tuple[str, tuple[Any, ...]]
 
 def all_variants() -> list[Variant]:
     """Every kernel and kinds of arguments for which code can be compiled."""
-    picked = "picked", (("d", 2), ("l", 2), ("l", 2))
-    return [*(variant for dtype in "dfHh" for variant in _variants_of(dtype)), picked]
+    sums, results = (("d", 2), ("l", 2)), (("d", 1),) * 2
+    others: list[Variant] = [
+        ("picked", (("d", 2), ("l", 2), ("l", 2))),
+        ("added_sums", sums * 2), ("log_sums", sums + results[:1]),
+        ("signed_log_sums", sums + results),
+    ]  # fmt: skip
+    return others + [variant for dtype in "dfHh" for variant in _variants_of(dtype)]
 
 
 def common_variants() -> list[Variant]:
@@ -321,9 +328,14 @@ def _variants_of(dtype: str) -> list[Variant]:
             for temperature in (None, row) if formula.tempered else (None,):
                 kinds = x, out, temperature, mask, *operands, *others
                 variants.append((f"{formula.name}_{kind}", kinds))
+    sums = ("d", 2), ("l", 2)
+    variants.append(("weighted_sums", ((dtype, 2), *sums, ("d", 2))))
+    variants += [("sums", ((dtype, 2), *sums, mask)) for mask in (None, ("?", 2))]
     for mask, temperature in itertools.product((None, ("?", 2)), (None, ("d", 1))):
         kinds = (dtype, 2), ("l", 2), temperature, mask
         variants += [("sample", (*kinds, ("d", 2))), ("class_counts", kinds)]
+        both = (dtype, 2), (dtype, 2), temperature, mask
+        variants += [(function.name, both) for function in SIGMOIDS]
     for formula, length in itertools.product(FORMULAS, PACKED):
         operands = _operands_of(formula, dtype, 2)
         out = dtype, 2 if formula.mapped or operands else 1
