@@ -33,4 +33,4 @@ def test_it_prints_what_it_says(script, tmp_path):
 
 
 def test_there_are_examples():
-    assert len(list(FOLDER.glob("*.py"))) >= 9
+    assert len(list(FOLDER.glob("*.py"))) >= 11

@@ -11,7 +11,11 @@ import scipy.special
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 import threadpoolctl
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.multiclass import OneVsRestClassifier
+
+from fastsoftmax import cross_entropy, log_sigmoid, log_softmax, sigmoid, softmax
 
 EXAMPLES = Path(__file__).parent / "examples"
 
@@ -31,10 +35,10 @@ def test_softmax_regression_comes_to_scikit_learns():
     ours, others = (each - each.mean() for each in (weights[-1], theirs.intercept_))
     np.testing.assert_allclose(ours, others, rtol=0, atol=1e-5)
 
-    loss = names["cross_entropy"](names["logits"], names["digits"])
+    loss = cross_entropy(names["logits"], names["digits"])
     their_loss = log_loss(names["digits"], theirs.predict_proba(names["pixels"]))
     np.testing.assert_allclose(loss, their_loss, rtol=0, atol=1e-9)
-    of_ours = log_loss(names["digits"], names["softmax"](names["logits"], axis=-1))
+    of_ours = log_loss(names["digits"], softmax(names["logits"], axis=-1))
     np.testing.assert_allclose(loss, of_ours, rtol=1e-14)
 
 
@@ -79,3 +83,50 @@ def test_the_best_temperature_mends_what_the_loss_says():
         np.testing.assert_allclose(error / 100, ours, rtol=1e-12)
         mended.append((loss, error))
     assert all(after < before for before, after in zip(*mended, strict=True))
+
+
+def scikit_learns_logits(model, names):
+    """Those of the same penalty, of the digits that are tested."""
+    pixels, trained, tested = names["pixels"] / 16, names["trained"], names["tested"]
+    return model.fit(pixels[trained], names["digits"][trained]).decision_function(pixels[tested])
+
+
+def test_a_softmax_and_ten_sigmoids_come_to_scikit_learns():
+    names = names_of("softmax_or_sigmoids")
+    model = LogisticRegression(solver="newton-cg", tol=1e-10, max_iter=1000)
+    ten, logits_of = names["ten"], names["logits_of"]
+    ours = logits_of(names["sigmoid_loss"], names["sigmoid_change"], ten)
+    theirs = scikit_learns_logits(OneVsRestClassifier(model), names)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+    ours = logits_of(names["softmax_loss"], names["softmax_change"], ten)
+    theirs = scikit_learns_logits(model, names)
+    ours, theirs = (each - each.mean(axis=-1, keepdims=True) for each in (ours, theirs))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_scores_of_a_softmax_share_one_and_those_of_sigmoids_tell_each_class():
+    names = names_of("softmax_or_sigmoids")
+    shares, answers, label = names["shares"], names["answers"], names["label"]
+    right = names["so"][names["tested"]]
+    np.testing.assert_allclose(shares.sum(axis=-1), 1, rtol=1e-15)
+    count = right.sum(axis=-1)
+    by_count = [answers[count == number].sum(axis=-1).mean() for number in range(4)]
+    np.testing.assert_allclose(by_count, range(4), atol=0.5)
+    assert answers.mean() == pytest.approx(right.mean(), abs=0.02)
+    of_one = shares[label == 7].max(axis=-1)  # none of the three is so of it
+    assert (of_one > 1 / 3).all()
+    assert ((answers > 0.5) == right).mean() > ((shares > names["best"]) == right).mean() + 0.1
+
+
+def test_the_softmax_of_two_logits_is_the_sigmoid_of_their_difference():
+    a, b = np.random.default_rng(1).normal(scale=10, size=(2, 10_000))
+    pairs = np.stack([a, b], axis=-1)
+    difference, ulp = a - b, np.finfo(np.float64).eps
+    # Half an ULP of the difference moves a sigmoid by as much of itself, or less.
+    rounding = np.abs(difference) * ulp / 2
+    off = np.abs(softmax(pairs, axis=-1)[:, 0] / sigmoid(difference) - 1)
+    assert (off <= 2 * 1.6 * ulp + rounding).all()
+    logs = log_sigmoid(difference)
+    off = np.abs(log_softmax(pairs, axis=-1)[:, 0] - logs)
+    assert (off <= 2 * 1.1 * ulp * np.abs(logs) + rounding).all()
