@@ -85,7 +85,7 @@ LOGSUMEXP = Formula(
 )  # fmt: skip
 ENTROPY = Formula(
     name="entropy", apart=True, terms=surprisals, totals=2, finish=entropy, real=True, absent=NAN,
-    bounds=(1.1, 1.1),
+    bounds=(1.8, 1.8),
 )  # fmt: skip
 LABEL_LOG_PROBABILITIES = Formula(
     name="label_log_probabilities", apart=True, finish=log_normalizer, at_label=log_probability,

@@ -41,7 +41,6 @@ from fastsoftmax.arithmetic.pairs import (
     counts_of,
     exponential,
     logarithm,
-    product,
     shift_of,
     totals_of,
     two_sum,
@@ -186,11 +185,16 @@ _SURPRISAL = {FLOAT: 2.0**-9, DOUBLE: 2.0**-12}
 
 def surprisals(x: Value, row: Row, c: Constants) -> list[Term]:
     """A logit's exponential, and that times how far it is below the largest: (top - x) / T."""
-    term, scale = term_of(x, row, c), _SURPRISAL[x.element]
-    value, rest = difference(_lowered(x, row), row.top, row.times)
+    term, scale = term_of(x, row, c), -_SURPRISAL[x.element]
+    value, rest = _scaled(_lowered(x, row), row.top, row.times)
     below = c.reach * -3.0 > value  # nothing, whatever it is multiplied by
-    value, rest = select(below, c.reach * -3.0, value), select(below, 0.0, rest)
-    return [term, product(term, value * -scale, rest * -scale)]
+    factor = select(below, c.reach * -3.0, value) * scale
+    high = fma(term.h, factor, term.lo * factor)
+    low = fma(term.lo, factor, fma(term.h, factor, -high))
+    if row.times is not None:  # what the difference alone was rounded by is left out: 1.2x
+        assert rest is not None
+        low = fma(term.h, select(below | row.times.one, 0.0, rest * scale), low)
+    return [term, Term(high, high, low)]
 
 
 # --- what is made of totals ----------------------------------------------------------------------
