@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,21 +59,22 @@ def release(array: Array) -> None:
 def score(
     x: Array | LogitsFile,
     axis: int,
-    reduces: bool,
-    function: Callable[..., Any],
-    out: Array | None,
-    dtype: np.dtype[Any],
-    scored: Callable[[tuple[slice, ...], Array], None],
+    done: Callable[[Array, tuple[slice, ...], Sequence[Array] | None], None],
+    outs: Sequence[Array] | None,
 ) -> None:
-    """function(block, axis, out=...) for each block of x; ``reduces`` where it drops the axis.
+    """done(block, cut, places) for each block of x, of which ``cut`` says where it is.
 
-    ``scored`` is called with each block's results; without ``out`` they are forgotten then.
+    ``places`` are the parts of ``outs`` that its results belong into: outs have the axes of x, but
+    for ``axis``, which may have another length, or not be there; None where there are no outs.
     """
     for cut in blocks(x, axis):
-        block = x[cut]
-        left: Any = tuple(part for i, part in enumerate(cut) if not (reduces and i == axis))
-        # A single row is reduced to no dimension: an array of none, not a number.
-        target = None if out is None else out[left or ...]
-        scored(cut, function(block, axis=axis, dtype=dtype, out=target))
-        if out is not None:
+        done(x[cut], cut, None if outs is None else [_place(out, cut, axis) for out in outs])
+        for out in outs or ():
             release(out)
+
+
+def _place(out: Array, cut: tuple[slice, ...], axis: int) -> Array:
+    kept = cut if out.ndim == len(cut) else cut[:axis] + cut[axis + 1 :]
+    # A single row is reduced to no dimension: an array of none, not a number.
+    place: Array = out[kept or ...]
+    return place
