@@ -12,6 +12,7 @@ import pytest
 from test_command import refused
 
 import fastsoftmax
+from fastsoftmax import sampling
 from fastsoftmax.command import judged, main
 from fastsoftmax.files import by_block
 
@@ -165,6 +166,23 @@ def test_draws_from_one_row_and_from_none(tmp_path):
         arguments = [tmp_path / "x.npy", "-o", tmp_path / "y.npy", "--overwrite"]
         assert main(["score", *map(str, arguments), "--sample", "40", "--seed", "1"]) == 0
         np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), fastsoftmax.sample(x, 40, rng=1))
+
+
+def test_many_draws_are_made_in_blocks_that_are_as_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(by_block, "BLOCK_BYTES", 100_000)
+    monkeypatch.setattr(by_block, "_PAGE", 64)
+    sizes, sample = [], sampling.sample
+
+    def seen(*given, **how):
+        drawn = sample(*given, **how)
+        sizes.append(drawn.nbytes)
+        return drawn
+
+    monkeypatch.setattr(sampling, "sample", seen)
+    np.save(tmp_path / "x.npy", draw(1000, 3))
+    assert main(["score", str(tmp_path / "x.npy"), "--sample", "500", "-q"]) == 0
+    assert max(sizes) <= 100_000
+    assert sum(sizes) >= 1000 * 500 * 8
 
 
 def test_a_folder_is_drawn_from_as_one(tmp_path, monkeypatch):

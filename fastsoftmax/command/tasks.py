@@ -14,7 +14,6 @@ from fastsoftmax import checks, functions, sampling, scoring
 from fastsoftmax.arithmetic.formulas import FORMULAS, Formula
 from fastsoftmax.command.refused import Refused
 from fastsoftmax.command.report import Classes, Drawn, Request, Shown, Value
-from fastsoftmax.files import by_block
 from fastsoftmax.files.reading import LogitsFile
 
 Array = np.ndarray[Any, Any]
@@ -31,6 +30,11 @@ class Result(NamedTuple):
 
     shape: Shape
     dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Task(abc.ABC):
@@ -195,32 +199,22 @@ class Draws(Task):
     def _runs(self, cut: Cut) -> Iterator[tuple[Cut, int]]:
         """Parts of a block whose rows follow each other in C order, and the number of each's first.
 
-        What is drawn from one is no larger than a block, where it is more than one row.
+        Most blocks are one such part.
         """
-        rows = list(cut[: self.axis] + cut[self.axis + 1 :])
+        rows = cut[: self.axis] + cut[self.axis + 1 :]
         places = [range(n)[part] for n, part in zip(self.rows, rows, strict=True)]
         if 0 in self.rows:
             return
-        if not places:
-            yield (slice(None),), 0
-            return
-        most = max(by_block.BLOCK_BYTES // (8 * self._count), 1)
-        split = len(places) - 1
-        while (
-            split > 0
-            and len(places[split]) == self.rows[split]
-            and math.prod(self.rows[split:]) <= most
-        ):
+        # The axis from which inwards what is cut lies in one piece.
+        split = max(len(places) - 1, 0)
+        while split > 0 and len(places[split]) == self.rows[split]:
             split -= 1
-        step = max(most // math.prod(self.rows[split + 1 :]), 1)
         for before in np.ndindex(*map(len, places[:split])):
-            for start in range(0, len(places[split]), step):
-                part = [slice(i, i + 1) for i in before]
-                part += [slice(start, start + step)]
-                part += [slice(None)] * (len(places) - len(part))
-                first = [each[one][0] for each, one in zip(places, part, strict=True)]
-                part.insert(self.axis, slice(None))
-                yield tuple(part), int(np.ravel_multi_index(first, self.rows))
+            inwards = [slice(None)] * (len(places) - split)
+            part = [*(slice(i, i + 1) for i in before), *inwards]
+            first = [each[one][0] for each, one in zip(places, part, strict=True)]
+            part.insert(self.axis, slice(None))
+            yield tuple(part), int(np.ravel_multi_index(first, self.rows)) if first else 0
 
     def _drawn(self, logits: Array, part: Cut, cut: Cut) -> Array:
         """What is drawn from a part of a block."""

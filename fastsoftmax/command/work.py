@@ -48,13 +48,14 @@ class Work:
         """Compute it, into ``outs`` where there are such, one for each result."""
         logits, task = self._logits, self._task
         shown: dict[Index, Any] = dict.fromkeys(self._first_rows())
+        made = sum(each.nbytes for each in self.results)
         nan_rows, judgement = 0, Judgement()
         start = time.perf_counter()
         # A bar would take longer than a single block.
         quiet = self._request.quiet or logits.nbytes <= by_block.BLOCK_BYTES
         doing = f"scoring {os.path.basename(self._name)}"
         with printing.progress(doing, logits.nbytes, quiet) as advance:
-            first = next(by_block.blocks(logits, task.axis))
+            first = next(by_block.blocks(logits, task.axis, made))
             if by_block.nbytes(logits, first) <= 2 * by_block.BLOCK_BYTES:  # not one huge row
                 # Compiles what the blocks need.
                 block = logits[first]
@@ -72,7 +73,7 @@ class Work:
                 self._keep(shown, cut, results)
                 advance(by_block.nbytes(logits, cut))
 
-            by_block.score(logits, task.axis, done, outs)
+            by_block.score(logits, task.axis, done, outs, made)
         ended = time.perf_counter()
         return Scored(
             name=self._name,
@@ -85,8 +86,7 @@ class Work:
             nan_rows=nan_rows,
             seconds=ended - prepared,
             preparation=prepared - start,
-            moved=logits.nbytes
-            + sum(math.prod(each.shape) * each.dtype.itemsize for each in self.results),
+            moved=logits.nbytes + made,
             labels=self._judge.name if self._judge else None,
             judgement=judgement,
             shown=shown if task.classes else {},
