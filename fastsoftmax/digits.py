@@ -21,10 +21,8 @@ def load() -> tuple[Array, Array]:
 
 @dataclasses.dataclass(frozen=True)
 class Worth:
-    """What the logits are worth, and how exact their probabilities are."""
+    """How exact the probabilities are, and which are the most and the least certain."""
 
-    accuracy: float
-    log_loss: float  # the mean, in nats
     most_certain: Row
     least_certain: Row
     # How many probabilities were compared with 40 exact digits, how many of these are within 2 ULP,
@@ -48,11 +46,8 @@ class Row(NamedTuple):
     label: int
 
 
-def worth(
-    probabilities: Array, logs: Array, logits: Array, labels: Array, temperature: float
-) -> Worth:
-    """What the logits are worth, by their probabilities and the logarithms of these."""
-    everyone = np.arange(len(labels))
+def worth(probabilities: Array, logits: Array, labels: Array, temperature: float) -> Worth:
+    """What the probabilities of the logits are worth."""
     chosen = probabilities.argmax(axis=-1)
     certainty = probabilities.max(axis=-1)
 
@@ -63,8 +58,6 @@ def worth(
     if 0 < temperature < float("inf"):
         errors = _ulp_errors(probabilities, logits, temperature)
     return Worth(
-        accuracy=float(np.mean(chosen == labels)),
-        log_loss=-float(np.mean(logs[everyone, labels], dtype=np.float64)),
         most_certain=row(int(certainty.argmax())),
         least_certain=row(int(certainty.argmin())),
         checked=errors.size,

@@ -84,16 +84,16 @@ def test_blocks_give_what_the_whole_gives(tmp_path, monkeypatch, order, axis):
         np.testing.assert_array_equal(np.load(out), getattr(fastsoftmax, name)(x, axis=axis))
 
 
-def test_type_temperature_and_top(tmp_path, capsys):
+def test_type_and_temperature(tmp_path, capsys):
     x = np.array([[1, 5, 3, 2], [4, 0, 0, 1]])
     np.save(tmp_path / "x.npy", x)
     out = tmp_path / "out.npy"
-    arguments = ["score", tmp_path / "x.npy", "-o", out, "--temperature", "2", "--top", "2"]
+    arguments = ["score", tmp_path / "x.npy", "-o", out, "--temperature", "2"]
     assert main([*map(str, arguments), "--dtype", "float16"]) == 0
     right = fastsoftmax.softmax(x, axis=-1, temperature=2, dtype=np.float16)
     np.testing.assert_array_equal(np.load(out), right)
     # what the file holds, in the fewest digits of its type
-    assert "1: 0.579   2: 0.2131" in capsys.readouterr().out
+    assert "1: 0.579   2: 0.2131   3: 0.1293\n" in capsys.readouterr().out
 
 
 def test_a_wider_type_is_computed_in_it(logits, tmp_path):

@@ -64,10 +64,10 @@ def test_every_option_has_help_with_its_default():
     text = " ".join(run("score", "--help").stdout.split())
     for option in (
         "-o --out, --output", "--overwrite", "--function", "--axis", "--temperature", "--dtype",
-        "--target", "--top", "--json", "-q --quiet",
+        "--target", "--top", "--sample", "--seed", "--labels", "--json", "-q --quiet",
     ):  # fmt: skip
         assert option in text
-    for default in ("softmax", "-1", "1.0", "the logits'", "cpu", "3", "nothing is written"):
+    for default in ("softmax", "-1", "1.0", "the logits'", "cpu", "all", "nothing is written"):
         assert f"[default: {default}" in text
     assert "10 to 30 seconds" in run("warmup", "--help").stdout
 
@@ -156,15 +156,19 @@ def strict(text):
 def test_score_as_json(tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.array([[0.0, np.log(3), -np.inf], [np.nan, 0, 0]]))
     out = tmp_path / "y.npy"
-    options = ["--json", "--function", "log-softmax", "--top", "3", "-o", str(out)]
+    options = ["--json", "--function", "log-softmax", "-o", str(out)]
     assert main(["score", str(tmp_path / "x.npy"), *options]) == 0
     told = strict(capsys.readouterr().out)
     (file,) = told.pop("files")
-    assert told == {"function": "log_softmax", "axis": -1, "temperature": 1.0, "target": "cpu"}
+    assert told == {
+        "function": "log_softmax", "axis": -1, "temperature": 1.0, "target": "cpu",
+        "top": None, "sample": None, "seed": None, "labels": None,
+    }  # fmt: skip
     rows = file.pop("first_rows")
     assert min(file.pop("seconds"), file.pop("preparation_seconds")) > 0
     assert file == {
-        "input": str(tmp_path / "x.npy"), "output": str(out), "shape": [2, 3], "dtype": "float64",
+        "input": str(tmp_path / "x.npy"), "output": str(out), "indices": None, "labels": None,
+        "shape": [2, 3], "dtype": "float64",
         "result_dtype": "float64", "rows": 2, "classes": 3, "nan_rows": 1, "bytes": 96,
     }  # fmt: skip
     result = np.load(out)
@@ -187,12 +191,14 @@ def test_the_shipped_digits_as_json(capsys):
     )
     assert told["digits"]["checked"] == 0
     assert main(["score", "--json"]) == 0
-    digits = strict(capsys.readouterr().out)["digits"]
+    told = strict(capsys.readouterr().out)
+    digits = told["digits"]
     assert digits["checked"] == digits["within_2_ulp"] == 17_970
     assert 0.5 < digits["largest_ulp"] < 2
-    assert digits["accuracy"] > 0.96
+    assert told["labels"]["accuracy"] > 0.96
+    assert told["files"][0]["labels"] == {"input": "the shipped labels"} | told["labels"]
     assert digits["most_certain"]["class"] == digits["most_certain"]["label"]
-    assert all(f'"{field}"' in report.__doc__ for field in digits)
+    assert all(f'"{field}"' in report.__doc__ for field in [*digits, *told["labels"]])
 
 
 def test_info_as_json(capsys):

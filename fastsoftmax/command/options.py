@@ -6,6 +6,7 @@ program that imports rich (click alone 8, typer 29, cyclopts 43); `--help` takes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -161,30 +162,80 @@ def program(context: Context) -> None:
     "--top",
     metavar="K",
     type=int,
-    default=3,
-    show_default=True,
-    help="How many classes are shown of each of the first rows.",
+    help="Only the K most likely classes of each row, best first, of equal ones the lower. OUT "
+    "gets their probabilities, (rows, K), and a second file which classes they are, int64: "
+    "NAME.indices.npy beside NAME.npy; on stdout it follows the first.  "
+    "[default: all, of which 3 are shown]",
+)
+@click.option(
+    "--sample",
+    metavar="N",
+    type=int,
+    help="Draw N classes from each row instead, as the softmax has them: OUT gets their indices, "
+    "(rows, N), int64.",
+)
+@click.option(
+    "--seed",
+    metavar="S",
+    type=int,
+    help="Of the draws: those of fastsoftmax.sample(x, N, rng=S); of a folder, of all files as "
+    "one.  [default: a new one, which is told]",
+)
+@click.option(
+    "--labels",
+    metavar="FILE",
+    type=click.Path(),
+    help="The right classes: a .npy file of integers, one for each row, of which -100 does not "
+    "count; for a folder of inputs, a folder, each by the name of its input. Reports accuracy, "
+    "mean log-loss in nats, and the expected calibration error of Guo et al. 2017 "
+    "(arXiv:1706.04599): in 15 bins of equal width of the most likely class's probability.",
 )
 @_json("report")
 @_quiet
 def score(**options: Any) -> None:
-    """Turn logits into probabilities.
+    """Turn logits into probabilities, into their best classes or draws; judge them by labels.
 
     INPUT is a .npy file of any size, which is read and scored in blocks; a folder, of which every
     .npy file is scored; or - for .npy on stdin. Without one, the logits that ship with the package
     are scored and checked against 40 exact digits: a classifier's, for 1,797 handwritten digits.
 
-    What is wrong with any input, or in the way of any output, is said before anything is computed.
+    What is wrong with any input or label, or in the way of any output, is said before anything is
+    computed.
     """
-    if options["top"] < 1:
-        raise Refused(f"--top must be at least 1, got {options['top']}")
-    if not options["temperature"] >= 0:
-        raise Refused(f"--temperature must not be negative or NaN, got {options['temperature']}")
-    if options["function"] == "logsumexp" and options["temperature"] != 1.0:
-        raise Refused(f"--temperature {options['temperature']}: logsumexp has none")
+    _refuse_wrong(options)
+    if options["sample"] is not None and options["seed"] is None:
+        options["seed"] = int.from_bytes(os.urandom(6))  # 48 bits: a number in anyone's JSON
     from fastsoftmax.command import report, scoring
 
     scoring.score(report.Request(**options))
+
+
+def _refuse_wrong(options: dict[str, Any]) -> None:
+    """Refuse numbers out of range, and options that make no sense together."""
+    given = {name: f"--{name} {value}" for name, value in options.items() if value is not None}
+    for name, least in ("top", 1), ("sample", 1), ("seed", 0):
+        if name in given and options[name] < least:
+            raise Refused(f"--{name} must be at least {least}, got {options[name]}")
+    if not options["temperature"] >= 0:
+        raise Refused(f"--temperature must not be negative or NaN, got {options['temperature']}")
+    function = options["function"]
+    if function == "logsumexp" and options["temperature"] != 1.0:
+        raise Refused(f"--temperature {options['temperature']}: logsumexp has none")
+    if "seed" in given and "sample" not in given:
+        raise Refused(f"{given['seed']} without --sample: nothing is drawn")
+    if "sample" in given:
+        both = f"{given['sample']} and "
+        if "top" in given:
+            raise Refused(f"{both}{given['top']}: results are one or the other")
+        if function != "softmax":
+            raise Refused(f"{both}{given['function']}: what is drawn from is the softmax")
+        if "dtype" in given:
+            raise Refused(f"{both}{given['dtype']}: what is drawn are integers")
+    if "top" in given and function in ("logsumexp", "entropy"):
+        raise Refused(f"{given['top']} and {given['function']}: it has one value for all classes")
+    for name in "top", "sample", "labels":
+        if name in given and options["target"] != "cpu":
+            raise Refused(f"{given[name]} and {given['target']}: that is for --target cpu alone")
 
 
 class _Logits(click.ParamType):  # type: ignore[type-arg]  # as above

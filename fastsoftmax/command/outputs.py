@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from fastsoftmax.files import writing
 
 Array = np.ndarray[Any, Any]
 
-#: What opens the output of a work: an array, or None where the results are not kept.
-Output = Callable[[Work], AbstractContextManager[Array | None]]
+#: What opens the outputs of a work: an array for each result, or None where none is kept.
+Output = Callable[[Work], AbstractContextManager[list[Array] | None]]
 
 
 def path_of(what: str, name: str) -> Path:
@@ -43,13 +44,14 @@ def opener(request: Request) -> Output:
             raise Refused("--json and -o -: both are for stdout")
         if sys.stdout.isatty():
             raise Refused("cannot write '-': stdout is a terminal, and .npy is no text")
-        return _stdout_array
+        return _stdout_arrays
     path = path_of("write", name)
     if path.suffix.lower() != ".npy":
         raise Refused(f"cannot write {name!r}: OUT is .npy, or - for stdout")
-    with _writing(name):
-        writing.check_free(path, request.overwrite)
-    return functools.partial(_new_array, path, request.overwrite)
+    for each in request.outs:
+        with _writing(each):
+            writing.check_free(Path(each), request.overwrite)
+    return functools.partial(_new_arrays, request.outs, request.overwrite)
 
 
 @contextlib.contextmanager
@@ -64,23 +66,29 @@ def _writing(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _new_array(path: Path, overwrite: bool, work: Work) -> Iterator[Array]:
-    """The array that becomes a .npy file."""
-    with _writing(str(path)), writing.new_array(path, work.shape, work.dtype, overwrite) as out:
-        yield out
+def _new_arrays(names: Sequence[str], overwrite: bool, work: Work) -> Iterator[list[Array]]:
+    """The arrays that become .npy files; the first of them last, so that the others are there."""
+    with contextlib.ExitStack() as opened:
+        outs = []
+        for name, result in zip(names, work.results, strict=True):
+            opened.enter_context(_writing(name))
+            new = writing.new_array(Path(name), result.shape, result.dtype, overwrite)
+            outs.append(opened.enter_context(new))
+        yield outs
 
 
 @contextlib.contextmanager
-def _stdout_array(work: Work) -> Iterator[Array]:
-    """The array that goes to stdout as a .npy file, once it is whole."""
+def _stdout_arrays(work: Work) -> Iterator[list[Array]]:
+    """The arrays that go to stdout as .npy files, one after the other, once they are whole."""
     with _writing("-"):
         made = tempfile.TemporaryDirectory(prefix="fastsoftmax-")
-    with made as name:
-        path = Path(name, "stdout.npy")
-        with _new_array(path, False, work) as out:
-            yield out
-        with path.open("rb") as whole:
-            shutil.copyfileobj(whole, sys.stdout.buffer, 1 << 20)
+    with made as folder:
+        names = [os.path.join(folder, f"{number}.npy") for number in range(len(work.results))]
+        with _new_arrays(names, False, work) as outs:
+            yield outs
+        for name in names:
+            with open(name, "rb") as whole:
+                shutil.copyfileobj(whole, sys.stdout.buffer, 1 << 20)
 
 
 @contextlib.contextmanager
@@ -99,9 +107,13 @@ def folder(request: Request, names: list[str]) -> Iterator[Path | None]:
         there = path.exists() or path.is_symlink()
         if (there and not path.is_dir()) or (not there and path.suffix.lower() == ".npy"):
             raise Refused(f"cannot write {name!r}: INPUT is a folder, and so is OUT then")
-        for each in names if there else ():
-            with _writing(str(path / each)):
-                writing.check_free(path / each, request.overwrite)
+        written = [each for name in names for each in request.named(str(path / name))]
+        for each in written if there else ():
+            with _writing(each):
+                writing.check_free(Path(each), request.overwrite)
+        twice = [each for each, count in collections.Counter(written).items() if count > 1]
+        if twice:
+            raise Refused(f"cannot write {twice[0]!r}: results of two inputs have that name")
         path.mkdir(exist_ok=True)
     try:
         yield path

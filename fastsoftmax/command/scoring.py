@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from fastsoftmax.command.work import Work
 from fastsoftmax.files.reading import LogitsFile
 
 Array = np.ndarray[Any, Any]
+#: Labels, and what they are called.
+NamedLabels: TypeAlias = tuple[str, Array | LogitsFile]
 
 
 def score(request: Request) -> None:
@@ -29,42 +32,52 @@ def score(request: Request) -> None:
             _score_folder(request, Path(request.source))
             return
         output = outputs.opener(request)
-        if request.source is None:
-            _score_digits(request, output)
-            return
-        if request.source == "-":
-            progress = functools.partial(printing.progress, "reading stdin", quiet=request.quiet)
-            name, file = "stdin", LogitsFile.of_stdin(progress)
-        else:
-            name, file = request.source, LogitsFile.at(outputs.path_of("read", request.source))
-        with contextlib.closing(file):
-            scored = _score_one(request, name, file, output)
+        with contextlib.ExitStack() as opened:
+            labels = None
+            if request.labels is not None:
+                labels = opened.enter_context(_labels(request.labels))
+            if request.source is None:
+                _score_digits(request, output, labels)
+                return
+            if request.source == "-":
+                progress = functools.partial(
+                    printing.progress, "reading stdin", quiet=request.quiet
+                )
+                name, file = "stdin", LogitsFile.of_stdin(progress)
+            else:
+                name, file = request.source, LogitsFile.at(outputs.path_of("read", request.source))
+            with contextlib.closing(file):
+                scored = _score_one(request, Work(request, name, file, labels), output)
         report.of_one(request, scored)
 
 
-def _score_digits(request: Request, output: outputs.Output) -> None:
-    logits, labels = digits.load()
-    scored = _score_one(request, "the shipped digits", logits, output)
+@contextlib.contextmanager
+def _labels(name: str) -> Iterator[NamedLabels]:
+    with contextlib.closing(LogitsFile.at(outputs.path_of("read", name))) as file:
+        yield name, file
+
+
+def _score_digits(request: Request, output: outputs.Output, labels: NamedLabels | None) -> None:
+    logits, shipped = digits.load()
+    if labels is None and request.axis in (-1, 1):  # along which the classes are
+        labels = "the shipped labels", shipped
+    scored = _score_one(request, Work(request, "the shipped digits", logits, labels), output)
     temperature = request.temperature
-    options: dict[str, Any] = {"axis": -1, "temperature": temperature, "target": request.target}
-    probabilities = functions.softmax(logits, **options)
-    logs = functions.log_softmax(logits, **options)
-    worth = digits.worth(probabilities, logs, logits, labels, temperature)
+    options: dict[str, Any] = {"temperature": temperature, "target": request.target}
+    probabilities = functions.softmax(logits, axis=-1, **options)
+    worth = digits.worth(probabilities, logits, shipped, temperature)
     report.of_one(request, scored, worth)
     if not worth.exact:
         raise Refused("the probabilities disagree with the high-precision check")
 
 
-def _score_one(
-    request: Request, name: str, logits: Array | LogitsFile, output: outputs.Output
-) -> Scored:
-    work = Work(request, name, logits)
-    with output(work) as out:
-        scored = work.done(out)
+def _score_one(request: Request, work: Work, output: outputs.Output) -> Scored:
+    with output(work) as outs:
+        scored = work.done(outs)
     if scored.nan_rows:
         printing.warn(
             f"{scored.nan_rows:,} of {scored.rows:,} rows of the result are NaN: look for NaN, "
-            f"+inf, or rows of -inf alone in {name!r}"
+            f"+inf, or rows of -inf alone in {scored.name!r}"
         )
     return scored
 
@@ -80,17 +93,36 @@ def _score_folder(request: Request, folder: Path) -> None:
         raise Refused(f"cannot read {str(folder)!r}: {error.strerror}") from None
     if not found:
         raise Refused(f"cannot read {str(folder)!r}: no .npy file in it")
+    labels = None if request.labels is None else _labels_folder(request.labels)
     for path in found:
-        with contextlib.closing(LogitsFile.at(path)) as logits:
-            Work(request, str(path), logits)  # refuses what is wrong with it
+        with _opened(request, path, labels):
+            pass  # what is wrong with it is refused
     with outputs.folder(request, [path.name for path in found]) as into:
-        every = []
+        every: list[Scored] = []
         for path in found:
             one = dataclasses.replace(request, out=str(into / path.name) if into else None)
-            with contextlib.closing(LogitsFile.at(path)) as logits:
-                every.append(_score_one(one, str(path), logits, outputs.opener(one)))
+            before = sum(scored.rows for scored in every)
+            with _opened(one, path, labels, before) as work:
+                every.append(_score_one(one, work, outputs.opener(one)))
             report.of_one_of_many(request, every[-1])
     report.of_many(request, every)
+
+
+@contextlib.contextmanager
+def _opened(
+    request: Request, path: Path, labels: Path | None, rows_before: int = 0
+) -> Iterator[Work]:
+    """The work on one file of a folder."""
+    with contextlib.ExitStack() as files:
+        logits = files.enter_context(contextlib.closing(LogitsFile.at(path)))
+        right = files.enter_context(_labels(str(labels / path.name))) if labels else None
+        yield Work(request, str(path), logits, right, rows_before)
+
+
+def _labels_folder(name: str) -> Path:
+    if not name or not os.path.isdir(name):
+        raise Refused(f"cannot read {name!r}: INPUT is a folder, and so is FILE of --labels then")
+    return Path(name)
 
 
 def _is_input(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,24 @@ BLOCK_BYTES = 1 << 25
 _PAGE = 4096
 
 
-def blocks(x: Array | LogitsFile, axis: int) -> Iterator[tuple[slice, ...]]:
+def blocks(x: Array | LogitsFile, axis: int, results: int = 0) -> Iterator[tuple[slice, ...]]:
     """Slices that cut an array into blocks of whole rows along ``axis``.
 
     They are cut across the other axes, from the one that is outermost in memory inwards, until
-    they are small enough; but never to pieces of less than a page of memory.
+    they are small enough; but never to pieces of less than a page of memory. ``results`` are the
+    bytes of what is made of all of them: where these are more, a block of them is that small.
     """
+    most = BLOCK_BYTES * x.nbytes // max(x.nbytes, results, 1)
     others = [i for i in range(x.ndim) if i != axis and x.shape[i] > 1]
     others.sort(key=lambda i: -x.strides[i])
 
     def cut(before: tuple[slice, ...], nbytes: int, inwards: list[int]) -> Iterator[Any]:
-        if nbytes <= BLOCK_BYTES or not inwards:
+        if nbytes <= most or not inwards:
             yield before
             return
         across = inwards[0]
         slab = nbytes // x.shape[across]
-        step = max(1, BLOCK_BYTES // slab, _PAGE // x.strides[across])
+        step = max(1, most // slab, _PAGE // x.strides[across])
         for start in range(0, x.shape[across], step):
             stop = min(start + step, x.shape[across])
             part = (*before[:across], slice(start, stop), *before[across + 1 :])
@@ -59,21 +61,24 @@ def release(array: Array) -> None:
 def score(
     x: Array | LogitsFile,
     axis: int,
-    reduces: bool,
-    function: Callable[..., Any],
-    out: Array | None,
-    dtype: np.dtype[Any],
-    scored: Callable[[tuple[slice, ...], Array], None],
+    done: Callable[[Array, tuple[slice, ...], Sequence[Array] | None], None],
+    outs: Sequence[Array] | None,
+    results: int = 0,
 ) -> None:
-    """function(block, axis, out=...) for each block of x; ``reduces`` where it drops the axis.
+    """done(block, cut, places) for each block of x, of which ``cut`` says where it is.
 
-    ``scored`` is called with each block's results; without ``out`` they are forgotten then.
+    ``places`` are the parts of ``outs`` that its results belong into: outs have the axes of x, but
+    for ``axis``, which may have another length, or not be there; None where there are no outs.
+    ``results`` as for `blocks`.
     """
-    for cut in blocks(x, axis):
-        block = x[cut]
-        left: Any = tuple(part for i, part in enumerate(cut) if not (reduces and i == axis))
-        # A single row is reduced to no dimension: an array of none, not a number.
-        target = None if out is None else out[left or ...]
-        scored(cut, function(block, axis=axis, dtype=dtype, out=target))
-        if out is not None:
+    for cut in blocks(x, axis, results):
+        done(x[cut], cut, None if outs is None else [_place(out, cut, axis) for out in outs])
+        for out in outs or ():
             release(out)
+
+
+def _place(out: Array, cut: tuple[slice, ...], axis: int) -> Array:
+    kept = cut if out.ndim == len(cut) else cut[:axis] + cut[axis + 1 :]
+    # A single row is reduced to no dimension: an array of none, not a number.
+    place: Array = out[kept or ...]
+    return place
