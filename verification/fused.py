@@ -5,7 +5,8 @@ Kept is what `tests/benchmarks/test_scoring_speed.py` measured; `verification.sp
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from verification.measured import Run, Table, lines_of, number, provenance
 
@@ -16,8 +17,43 @@ _KEPT_OF_EACH = (
 )  # fmt: skip
 
 
-def measurements(run: Run) -> list[dict[str, Any]]:
-    """Of each function and shape what was measured, our milliseconds among it.
+class Measurement(NamedTuple):
+    """A function at one shape."""
+
+    info: Mapping[str, Any]
+    ms: float
+
+    @property
+    def ratio(self) -> float:
+        """Our time over that of what it is held to."""
+        return float(self.ms / self.info["beside_ms"])
+
+    @property
+    def best(self) -> float | None:
+        """The fastest other library's time over ours; None where none was there."""
+        return min((ms / self.ms for ms in self.info["peers_ms"].values()), default=None)
+
+    @property
+    def within(self) -> bool | None:
+        """Whether the first is at most what is wanted; None where nothing is."""
+        wanted = self.info["wanted"]
+        return None if wanted is None else self.ratio <= wanted
+
+    @property
+    def ahead(self) -> bool | None:
+        """Whether the second is at least what is wanted."""
+        return None if self.best is None else self.best >= self.info["wanted_of_peers"]
+
+    @property
+    def cell(self) -> str:
+        """Both, in bold where they are not as wanted."""
+        both = [(self.ratio, self.within), (self.best, self.ahead)]
+        shown = [f"**{number(x)}**" if held is False else number(x) for x, held in both]
+        return "; ".join(shown)
+
+
+def measurements(run: Run) -> list[Measurement]:
+    """What was measured of each function at each shape.
 
     Raises
     ------
@@ -25,9 +61,9 @@ def measurements(run: Run) -> list[dict[str, Any]]:
         Where the run has nothing of these.
     """
     found = [
-        each["extra_info"] | {"ms": each["stats"]["min"] * 1e3}
+        Measurement(each["extra_info"], each["stats"]["min"] * 1e3)
         for each in run.get("benchmarks", [])
-        if "question" in each["extra_info"]
+        if TABLE.key in each["extra_info"]
     ]
     if not found:
         raise ValueError("no benchmark of what is made of a softmax in the file")
@@ -35,69 +71,47 @@ def measurements(run: Run) -> list[dict[str, Any]]:
 
 
 def table_of(run: Run) -> str:
-    """Markdown: a row for each function, two numbers for each shape; then how often they hold."""
+    """Markdown: a row for each function, two ratios for each shape; then how many are as wanted."""
     found = measurements(run)
-    shapes = list(dict.fromkeys(each["shape"] for each in found))
-    cells = {(each["question"], each["shape"]): _cell(each) for each in found}
+    shapes = list(dict.fromkeys(each.info["shape"] for each in found))
     lines = [
-        "| float32: our time over that of; the best other's over ours | wanted | "
+        "| float32: our time over that of; the best other's over ours | at most; at least | "
         + " | ".join(shapes)
         + " |",
         "|---|---|" + "---|" * len(shapes),
     ]
-    for name in dict.fromkeys(each["question"] for each in found):
-        of_it = [each for each in found if each["question"] == name]
-        row = " | ".join(cells.get((name, shape), "-") for shape in shapes)
-        lines.append(f"| {name}, over {of_it[0]['beside']} | {_wanted(of_it)} | {row} |")
-    bounds = [ratio <= each["wanted"] for each in found if each["wanted"] for ratio in [_of(each)]]
-    peers = [best >= each["wanted_of_peers"] for each in found for best in [_best(each)] if best]
+    for name in dict.fromkeys(each.info["question"] for each in found):
+        of_it = {each.info["shape"]: each for each in found if each.info["question"] == name}
+        first = next(iter(of_it.values())).info
+        cells = [of_it[shape].cell if shape in of_it else "-" for shape in shapes]
+        wanted = _wanted([each.info for each in of_it.values()])
+        lines.append(f"| {name}, over {first['beside']} | {wanted} | {' | '.join(cells)} |")
+    within = [each.within for each in found if each.within is not None]
+    ahead = [each.ahead for each in found if each.ahead is not None]
     summary = (
-        f"In bold is what is not as wanted: {sum(bounds)} of {len(bounds)} bounds hold, and "
-        f"{sum(peers)} of {len(peers)} times no other library is faster than wanted."
+        f"As wanted are {sum(within)} of {len(within)} ratios to what a function is held to, and "
+        f"{sum(ahead)} of {len(ahead)} to the best other library; in bold are those that are not."
     )
     return "\n".join([*lines, "", summary, "", provenance(run, LIBRARIES), ""])
 
 
-def _of(each: dict[str, Any]) -> float:
-    """Our time over that of what it is held to."""
-    return float(each["ms"] / each["beside_ms"])
-
-
-def _best(each: dict[str, Any]) -> float | None:
-    """The fastest other library's time over ours; None where none was there."""
-    return min((float(ms / each["ms"]) for ms in each["peers_ms"].values()), default=None)
-
-
-def _wanted(measured: list[dict[str, Any]]) -> str:
-    """At most this; at least that, where others have to be slower by more than nothing."""
-    bounds = {each["wanted"] for each in measured} - {None}
-    least = measured[0]["wanted_of_peers"]
-    first = f"{bounds.pop():g}" if bounds else "-"
-    return f"{first}; {least:g}"
-
-
-def _cell(each: dict[str, Any]) -> str:
-    """Both ratios, in bold where they are not as wanted."""
-    ratio, best = _of(each), _best(each)
-    missed = each["wanted"] is not None and ratio > each["wanted"]
-    slower = best is not None and best < each["wanted_of_peers"]
-    return f"{_bold(ratio, missed)}; {_bold(best, slower)}"
-
-
-def _bold(value: float | None, missed: bool) -> str:
-    return f"**{number(value)}**" if missed else number(value)
+def _wanted(infos: list[Mapping[str, Any]]) -> str:
+    """Of our time over another's at most this, of another's over ours at least that."""
+    bounds = [info["wanted"] for info in infos if info["wanted"] is not None]
+    most = f"{bounds[0]:g}" if bounds else "-"
+    return f"{most}; {infos[0]['wanted_of_peers']:g}"
 
 
 def to_json(run: Run) -> str:
     """Of a run what the table is made of, a line for each measurement."""
     kept = [
         {
-            "extra_info": {key: each[key] for key in _KEPT_OF_EACH},
-            "stats": {"min": each["ms"] / 1e3},
+            "extra_info": {key: each.info[key] for key in _KEPT_OF_EACH},
+            "stats": {"min": each.ms / 1e3},
         }
         for each in measurements(run)
     ]
     return lines_of(run, kept)
 
 
-TABLE = Table("scoring", table_of, to_json)
+TABLE = Table("scoring", "question", table_of, to_json)

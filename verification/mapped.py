@@ -53,4 +53,4 @@ def to_json(run: Run) -> str:
     return json.dumps(head(run) | {"memory_map": run["memory_map"]}, indent=1) + "\n"
 
 
-TABLE = Table("memory_map", table_of, to_json)
+TABLE = Table("memory_map", "memory_map", table_of, to_json)

@@ -17,6 +17,7 @@ class Table(NamedTuple):
     """What the README shows of a run between two markers, and what is kept to make it again."""
 
     marker: str
+    key: str  # what a run has, or one of its benchmarks, that holds such measurements
     text: Callable[[Run], str]
     to_json: Callable[[Run], str]
 
@@ -30,6 +31,27 @@ class Table(NamedTuple):
         """What stands there until something is kept."""
         return f"Not yet measured: no run is kept in `{FOLDER / self.kept}`.\n"
 
+    def is_in(self, run: Run) -> bool:
+        """Whether this is what was measured, or among it."""
+        return self.key in run or any(
+            self.key in each.get("extra_info", {}) for each in run.get("benchmarks", [])
+        )
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """A run that was kept, or any other that the benchmarks wrote.
+
+        Raises
+        ------
+        ValueError
+            Where the file holds no such run.
+        """
+        run = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            self.text(run)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} holds no run of the benchmarks: {error!r}") from None
+        return dict(run)
+
     def section(self, folder: Path) -> str:
         """What belongs between the markers by what a folder keeps.
 
@@ -39,23 +61,7 @@ class Table(NamedTuple):
             Where the file holds no such run.
         """
         path = folder / self.kept
-        return self.text(read(path, self.text)) if path.exists() else self.not_yet
-
-
-def read(path: Path, text: Callable[[Run], str]) -> dict[str, Any]:
-    """A run that was kept, or any other that the benchmarks wrote, of which a text can be made.
-
-    Raises
-    ------
-    ValueError
-        Where the file holds no run of these benchmarks.
-    """
-    run = json.loads(path.read_text(encoding="utf-8"))
-    try:
-        text(run)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} holds no run of the benchmarks: {error!r}") from None
-    return dict(run)
+        return self.text(self.read(path)) if path.exists() else self.not_yet
 
 
 def head(run: Run) -> dict[str, Any]:

@@ -12,6 +12,7 @@ A run may hold any of these tables; the others stay as they are.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 
 from verification import fused, mapped
 from verification.markers import replaced
-from verification.measured import FOLDER, Run, Table, lines_of, number, provenance, read
+from verification.measured import FOLDER, Run, Table, lines_of, number, provenance
 
 OURS = "fastsoftmax"
 Measured = dict[str, Any]
@@ -101,17 +102,6 @@ def table_of(run: Run) -> str:
     return "\n".join([*lines, "", provenance(run), ""])
 
 
-def kept(path: Path) -> dict[str, Any]:
-    """A run that was kept, or any other that the benchmarks wrote.
-
-    Raises
-    ------
-    ValueError
-        Where the file holds no run of these benchmarks.
-    """
-    return read(path, table_of)
-
-
 def to_json(run: Run) -> str:
     """Of a run what tables and pictures are made of: a twentieth, a line for each measurement."""
     measured = [
@@ -125,27 +115,23 @@ def to_json(run: Run) -> str:
     return lines_of(run, measured)
 
 
-TABLE = Table("speed", table_of, to_json)
+TABLE = Table("speed", "pace_ms", table_of, to_json)
 TABLES = (TABLE, fused.TABLE, mapped.TABLE)
 
 
 def tables_in(path: Path) -> dict[Table, dict[str, Any]]:
-    """The tables that can be made of a file, with the run that it holds.
+    """The tables that are made of a file, with the run that it holds.
 
     Raises
     ------
     ValueError
-        Where there are none; what is wrong with the file for each of them.
+        Where there are none, or where the file lacks some of what one of them shows.
     """
-    found, wrong = {}, []
-    for table in TABLES:
-        try:
-            found[table] = read(path, table.text)
-        except ValueError as error:
-            wrong.append(f"{table.marker}: {error}")
+    run = json.loads(path.read_text(encoding="utf-8"))
+    found = [table for table in TABLES if isinstance(run, dict) and table.is_in(run)]
     if not found:
-        raise ValueError("; ".join(wrong))
-    return found
+        raise ValueError("it holds no run of the benchmarks")
+    return {table: table.read(path) for table in found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
