@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from verification import fused, mapped, pictures, speed, spreads
+from verification import fused, mapped, pictures, readme, speed, spreads
+from verification.markers import between, replaced
 
 ROOT = Path(__file__).parent.parent
 
@@ -219,6 +221,27 @@ def test_the_readme_shows_the_runs_that_are_kept():
     for table in speed.TABLES:
         section = table.section(ROOT / speed.FOLDER)
         assert f"<!-- {table.marker} -->\n{section}<!-- /{table.marker} -->" in text, table.marker
+
+
+def test_the_check_of_the_readme_finds_what_is_not_kept(tmp_path, monkeypatch, scoring, capsys):
+    text = (ROOT / "README.md").read_text()
+    for name in ("verify", "to_markdown"):  # what these measure is checked elsewhere
+        monkeypatch.setattr(readme, name, lambda given: between(text, "verification"))
+    monkeypatch.setattr(spreads, "measured", lambda libraries: [])
+    monkeypatch.setattr(spreads, "table_of", lambda errors: between(text, spreads.MARKER))
+    folder = tmp_path / speed.FOLDER
+    shutil.copytree(ROOT / speed.FOLDER, folder)
+    file = tmp_path / "README.md"
+    file.write_text(text)
+    assert readme.main(["--check", str(file)]) == 0
+    capsys.readouterr()
+    (folder / fused.TABLE.kept).write_text(fused.to_json(scoring))
+    assert readme.main(["--check", str(file)]) == 1
+    assert "the table of scoring is not what is kept" in capsys.readouterr().out
+    file.write_text(replaced(text, "scoring", fused.table_of(scoring)))
+    assert readme.main(["--check", str(file)]) == 0
+    (folder / fused.TABLE.kept).write_text("{}")
+    assert readme.main(["--check", str(file)]) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="reads Linux's /proc")
