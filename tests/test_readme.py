@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 README = ROOT.joinpath("README.md").read_text()
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(8))
 def test_the_examples_run(number):
     examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 8
     names = {}
     if "cupy" in examples[number]:
         compile(examples[number], "README.md", "exec")
@@ -30,6 +30,17 @@ def test_the_examples_run(number):
         assert names["q"].dims == ("photo", "animal")
     if number == 2:
         assert names["sign"] == -1
+
+
+def test_the_alternatives_side_by_side():
+    rows = dict(re.findall(r"^\| (\w+) \| ([-\d.e |]+) \|$", README, re.MULTILINE))
+    assert {"softmax", "standard_normalize", "sparsemax"} <= set(rows)
+    for name in ("softmax", *fastsoftmax.alternatives.__all__):
+        if name.endswith("_vjp") or name == "entmax":
+            continue
+        function = getattr(fastsoftmax.alternatives, name, None) or fastsoftmax.softmax
+        values = [*function(np.array([1.0, 2.0])), *function(np.array([10.0, 20.0]))]
+        assert rows[name] == " | ".join(f"{value:.6g}" for value in values)
 
 
 def test_no_blank_was_left_to_be_filled_in():
