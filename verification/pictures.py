@@ -179,7 +179,7 @@ def write(folder: Path) -> None:
     OSError, ValueError
         Where something is not there, or is not what was measured; nothing is written then.
     """
-    run, errors = speed.kept(folder / speed.KEPT), spreads.kept(folder / spreads.KEPT)
+    run, errors = speed.TABLE.read(folder / speed.TABLE.kept), spreads.kept(folder / spreads.KEPT)
     drawn = {OVERVIEW: overview(errors, run), BANDWIDTH: bandwidth(run)}
     for name, text in drawn.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from verification import gpu, pictures, questions, speed, spreads, subjects
 from verification.markers import between, replaced
+from verification.measured import FOLDER
 from verification.report import to_markdown
 from verification.runs import verify
 
@@ -90,15 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="measure and compare, write nothing")
     parser.add_argument("file", nargs="?", type=Path, default=Path("README.md"))
     options = parser.parse_args(arguments)
-    folder = options.file.parent / speed.FOLDER
+    folder = options.file.parent / FOLDER
     try:
         text = options.file.read_text()
-        for name in ("verification", spreads.MARKER, "questions", speed.MARKER, gpu.MARKER):
+        made = {table.marker: table.section(folder) for table in speed.TABLES}
+        made[gpu.MARKER] = gpu.section(options.file.parent / gpu.RUN)
+        for name in ("verification", spreads.MARKER, "questions", *made):
             between(text, name)
-        made = {
-            speed.MARKER: speed.table_of(speed.kept(folder / speed.KEPT)),
-            gpu.MARKER: gpu.section(options.file.parent / gpu.RUN),
-        }
     except (OSError, ValueError) as error:
         print(f"cannot use {str(options.file)!r}: {error}", file=sys.stderr)
         return 2
@@ -118,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         for name, table in made.items():
             if between(text, name) != table:
-                found.append(f"the table of {name} is not what is kept in {speed.FOLDER}")
+                found.append(f"the table of {name} is not what is kept in {FOLDER}")
         print("\n".join(found) or "the README's tables are as measured")
         return 1 if found else 0
     today = datetime.datetime.now(datetime.UTC).date()

@@ -1,8 +1,12 @@
-"""The README's comparison of speed, from the JSON of a run of the benchmarks.
+"""The README's comparisons of speed, from the JSON of a run of the benchmarks.
 
 python -m pytest tests/benchmarks --benchmark-enable --benchmark-json run.json
-python -m verification.speed run.json    # README.md, and tests/benchmarks/speed.json
+python -m verification.speed run.json    # README.md, and tests/benchmarks/{speed,scoring}.json
 python -m verification.pictures          # what is drawn from that
+python tests/benchmarks/memory_map.py run.json
+python -m verification.speed run.json    # README.md, and tests/benchmarks/memory_map.json
+
+A run may hold any of these tables; the others stay as they are.
 """
 
 from __future__ import annotations
@@ -15,11 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from verification import fused, mapped
 from verification.markers import replaced
+from verification.measured import FOLDER, Run, Table, lines_of, number, provenance
 
 OURS = "fastsoftmax"
-FOLDER, KEPT = Path("tests/benchmarks"), "speed.json"
-MARKER = "speed"
 Measured = dict[str, Any]
 # (function, dtype, shape) -> library -> what was measured
 Groups = dict[tuple[str, str, str], dict[str, Measured]]
@@ -61,7 +65,7 @@ def of_a_copy(group: dict[str, Measured]) -> float:
     return float(group[OURS]["ms"] / statistics.median(each["pace_ms"] for each in group.values()))
 
 
-def table_of(run: dict[str, Any]) -> str:
+def table_of(run: Run) -> str:
     """Markdown: float32 softmax beside every library, then the other functions and float64."""
     groups = groups_of(run)
     libraries = [name for name in run["machine_info"]["versions"] if name != OURS]
@@ -73,7 +77,7 @@ def table_of(run: dict[str, Any]) -> str:
     for (function, dtype, shape), group in groups.items():
         if (function, dtype) == ("softmax", "float32") and OURS in group:
             ours = group[OURS]
-            cells = [_number(relative_to_ours(group, name)) for name in shown]
+            cells = [number(relative_to_ours(group, name)) for name in shown]
             head = f"| {shape} | {ours['ms']:.2f} | {of_a_copy(group):.2f} | "
             lines.append(head + " | ".join(cells) + " |")
     others = {key: group for key, group in groups.items() if key[:2] != ("softmax", "float32")}
@@ -92,75 +96,63 @@ def table_of(run: dict[str, Any]) -> str:
                     continue
                 rest = [relative_to_ours(group, name) for name in group if name != OURS]
                 best = min((value for value in rest if value is not None), default=None)
-                cells.append(f"{of_a_copy(group):.2f}; {_number(best)}")
+                cells.append(f"{of_a_copy(group):.2f}; {number(best)}")
             lines.append(f"| {shape} | " + " | ".join(cells) + " |")
         lines += ["", "</details>"]
     return "\n".join([*lines, "", provenance(run), ""])
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+def to_json(run: Run) -> str:
+    """Of a run what tables and pictures are made of: a twentieth, a line for each measurement."""
+    measured = [
+        {
+            "extra_info": {key: each["extra_info"][key] for key in _KEPT_OF_EACH},
+            "stats": {"min": each["stats"]["min"]},
+        }
+        for each in run["benchmarks"]
+        if "pace_ms" in each["extra_info"]
+    ]
+    return lines_of(run, measured)
 
 
-def provenance(run: dict[str, Any]) -> str:
-    """Machine, versions and date of a run."""
-    machine = run["machine_info"]
-    versions = [f"{name} {v}" for name, v in machine["versions"].items() if v]
-    absent = [f"{name} ({reason})" for name, reason in machine["missing"].items()]
-    text = (
-        f"Measured {run['datetime'][:10]}: {machine['cpu_model']}, code for {machine['code_for']}, "
-        f"{machine['threads']} threads; {', '.join(versions)}, Numba {machine['numba']}, "
-        f"Python {machine['python_version']}."
-    )
-    return text + (f" Not compared: {', '.join(absent)}." if absent else "")
+TABLE = Table("speed", "pace_ms", table_of, to_json)
+TABLES = (TABLE, fused.TABLE, mapped.TABLE)
 
 
-def kept(path: Path) -> dict[str, Any]:
-    """A run that was kept, or any other that the benchmarks wrote.
+def tables_in(path: Path) -> dict[Table, dict[str, Any]]:
+    """The tables that are made of a file, with the run that it holds.
 
     Raises
     ------
     ValueError
-        Where the file holds no run of the benchmarks.
+        Where there are none, or where the file lacks some of what one of them shows.
     """
     run = json.loads(path.read_text(encoding="utf-8"))
-    try:
-        table_of(run)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} holds no run of the benchmarks: {error!r}") from None
-    return dict(run)
-
-
-def to_json(run: dict[str, Any]) -> str:
-    """Of a run what tables and pictures are made of: a twentieth, a line for each measurement."""
-    shown = ("cpu_model", "code_for", "threads", "versions", "numba", "python_version", "missing")
-    machine = {key: run["machine_info"][key] for key in shown}
-    lines = []
-    for benchmark in run["benchmarks"]:
-        if "pace_ms" in benchmark["extra_info"]:
-            info = {key: benchmark["extra_info"][key] for key in _KEPT_OF_EACH}
-            lines.append(
-                json.dumps({"extra_info": info, "stats": {"min": benchmark["stats"]["min"]}})
-            )
-    head = json.dumps({"datetime": run["datetime"], "machine_info": machine})[1:-1]
-    return "{" + head + ', "benchmarks": [\n' + ",\n".join(lines) + "\n]}\n"
+    found = [table for table in TABLES if isinstance(run, dict) and table.is_in(run)]
+    if not found:
+        raise ValueError("it holds no run of the benchmarks")
+    return {table: table.read(path) for table in found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; see the top of this file."""
-    parser = argparse.ArgumentParser(prog="python -m verification.speed", description=__doc__)
-    parser.add_argument("run", type=Path, help="what --benchmark-json wrote")
+    parser = argparse.ArgumentParser(
+        prog="python -m verification.speed", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("run", type=Path, help="what --benchmark-json or memory_map.py wrote")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     options = parser.parse_args(arguments)
     try:
-        run = kept(options.run)
-        text = replaced(options.readme.read_text(encoding="utf-8"), MARKER, table_of(run))
+        runs = tables_in(options.run)
+        text = options.readme.read_text(encoding="utf-8")
+        for table, run in runs.items():
+            text = replaced(text, table.marker, table.text(run))
     except (OSError, ValueError) as error:
         print(f"{parser.prog}: {options.run}: {error}", file=sys.stderr)
         return 2
-    (options.readme.parent / FOLDER / KEPT).write_text(to_json(run), encoding="utf-8")
+    for table, run in runs.items():
+        path = options.readme.parent / FOLDER / table.kept
+        path.write_text(table.to_json(run), encoding="utf-8")
     options.readme.write_text(text, encoding="utf-8")
     return 0
 
