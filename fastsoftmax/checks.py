@@ -203,12 +203,12 @@ def indices(
             f"{reduced_shape(shape, (axis,), keepdims=False)}, got {given.shape}"
         )
     given = _with_axis(name, given, shape, axis)
-    ignored = given == ignore
-    if not ignored.any():
-        _check_classes(name, given, None, shape[axis], axis)
+    # Where all are classes, one reading of a million indices, not three.
+    if _are_classes(given, shape[axis]) and not 0 <= ignore < shape[axis]:
         return given.astype(np.int64, copy=False), None
+    ignored = given == ignore
     _check_classes(name, given, ignored, shape[axis], axis)
-    return np.where(ignored, 0, given).astype(np.int64), ignored
+    return np.where(ignored, 0, given).astype(np.int64), ignored if ignored.any() else None
 
 
 def _with_axis(name: str, given: Array, shape: Shape, axis: int) -> Array:
@@ -224,13 +224,18 @@ def _with_axis(name: str, given: Array, shape: Shape, axis: int) -> Array:
     return broadcast(name, given, rows)
 
 
+def _are_classes(given: Array, length: int) -> bool:
+    """Whether integers are from 0 to ``length`` - 1; unsigned, negative ones are large."""
+    if not given.size:
+        return True
+    return bool(given.astype(np.int64, copy=False).view(np.uint64).max() < length)
+
+
 def _check_classes(
     name: str, given: Array, ignored: Array | None, length: int, left_out: int | None
 ) -> None:
     """Refuse what is no class; ``left_out``: the axis that the caller's array does not have."""
-    counted = given if ignored is None else given[~ignored]
-    # Unsigned, negative ones are large.
-    if not counted.size or counted.astype(np.int64, copy=False).view(np.uint64).max() < length:
+    if _are_classes(given if ignored is None else given[~ignored], length):
         return
     wrong = (given < 0) | (given >= length)
     if ignored is not None:

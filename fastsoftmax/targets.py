@@ -115,15 +115,15 @@ class _Loss(Call):
             raise ValueError(f"temperature must be above 0 and finite for gradients, got {wrong}")
         return scale / t
 
-    def _reduced(self, losses: Array) -> Any:
-        """The losses of rows, as the caller wants them."""
+    def _reduced(self, gains: Array) -> Any:
+        """What losses of rows are less than 0 by, as losses that the caller wants."""
         source = self._source
         if self._settings.reduction == "none":
             kept = checks.reduced_shape(self._shape, self._axes, False)
-            value = checks.cast(losses.reshape(kept), self._result)[()]
+            value = checks.cast(0.0 - gains.reshape(kept), self._result)[()]
             original, container = source.original, source.container
             return container.rewrapped_reduced(original, value, self._axes, False, self._mask)
-        total = totals.total(losses)
+        total = 0.0 - totals.total(gains)
         if self._settings.reduction == "mean":
             total = total / self._divisor if self._divisor else math.nan
         value = checks.cast(np.asarray(total), self._result)[()]
@@ -146,11 +146,11 @@ class Indexed(_Loss, AtLabels):
         return self._of_logarithms(self._computed_rows())
 
     def _of_logarithms(self, logarithms: Array) -> Any:
-        losses, weight = -logarithms.reshape(self._labels.shape), self._row_weight
+        gains, weight = logarithms.reshape(self._labels.shape), self._row_weight
         if any(weight.strides):  # else each is 1
             # an ignored row may be one without numbers
-            losses = np.where(weight == 0, 0.0, losses.astype(np.float64) * weight)
-        return self._reduced(losses)
+            gains = np.where(weight == 0, 0.0, gains.astype(np.float64) * weight)
+        return self._reduced(gains)
 
     def _kernel_place(self, rows: layout.Rows, x: Array, *others: Array | None) -> Array:
         place = super()._kernel_place(rows, x, *others)
@@ -184,8 +184,11 @@ class IndexedGradient(Indexed):
     def _kernel_place(self, rows: layout.Rows, x: Array, *others: Array | None) -> Array:
         self._losses = super()._kernel_place(rows, x, *others)
         self._seen_scale = rows.view_rows(self._seen_by_rows)
-        # Threads that share a row read its label's logit at any time: never in place.
-        return rows.place(self._place, True, x, x, *others)
+        place = rows.place(self._place, True, x, *others)
+        # Threads that share a row read its label's logit at any time: not in place.
+        if plan.shared(x) and np.may_share_memory(place, x):
+            return rows.empty(x.dtype, True)
+        return place
 
     def _compute(self, x: Array, out: Array, temperature: Array | None, mask: Array | None) -> None:
         operands = self._seen_labels, self._seen_scale, self._losses
@@ -229,13 +232,13 @@ class Distributed(_Loss):
 
     def loss(self) -> Any:
         """The loss, and its gradient where it is wanted, for the caller."""
-        self._losses = np.zeros(self._row_weight.shape)
+        self._gains = np.zeros(self._row_weight.shape)
         gradient = self._computed_rows()
-        loss = self._reduced(self._losses)
+        loss = self._reduced(self._gains)
         return (loss, self._delivered(gradient)) if self._wants_gradient else loss
 
     def _computed_rows(self) -> Array:
-        """The gradient, if it is wanted; sets the losses."""
+        """The gradient, if it is wanted; sets the gains."""
         values, temperature = self._values, self._temperature
         if values.size == 0:
             return np.zeros(self._final)
@@ -257,7 +260,7 @@ class Distributed(_Loss):
             ignored=of_rows(self._ignored),
             scale=of_rows(self._row_scale),
         )
-        losses, gradient = rows.empty(np.dtype(np.float64), False), np.empty(0)
+        gains, gradient = rows.empty(np.dtype(np.float64), False), np.empty(0)
         if self._wants_gradient:
             gradient = rows.empty(self._computed, True)
         step = max(_AT_ONCE // block.x.shape[1], 1)
@@ -265,11 +268,11 @@ class Distributed(_Loss):
             part = slice(start, start + step)
             piece = block.taken(part)
             wanted = piece.wanted(self._settings)
-            losses[part] = piece.losses(wanted)
+            gains[part] = piece.gains(wanted)
             if self._wants_gradient:
                 gradient[part] = piece.gradient(wanted)
-        self._losses = rows.back(losses, False)
-        return rows.back(gradient, True) if self._wants_gradient else self._losses
+        self._gains = rows.back(gains, False)
+        return rows.back(gradient, True) if self._wants_gradient else self._gains
 
 
 class _Block(NamedTuple):
@@ -303,12 +306,12 @@ class _Block(NamedTuple):
             target = target * settings.weight
         return target if self.ignored is None else np.where(self.ignored[:, None], 0.0, target)
 
-    def losses(self, wanted: Array) -> Array:
-        """-sum(wanted * log p) of each row, in float64."""
+    def gains(self, wanted: Array) -> Array:
+        """sum(wanted * log p) of each row, in float64."""
         logarithms = self._computed(LOG_SOFTMAX, self.x)
         if not checks.has_kernel(self.x.dtype):
             logarithms = logarithms.astype(np.float64)
-        return -totals.products(logarithms, wanted)
+        return totals.products(logarithms, wanted)
 
     def gradient(self, wanted: Array) -> Array:
         """scale * (p * sum(wanted) - wanted), in float64 at least, as the two cancel."""
