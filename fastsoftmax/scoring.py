@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from fastsoftmax import call
-from fastsoftmax.arithmetic.formulas import LABEL_LOG_PROBABILITIES, TOP_K
-from fastsoftmax.at_labels import AtLabels, Top
+from fastsoftmax import at_labels, call
+from fastsoftmax.arithmetic.formulas import TOP_K
+from fastsoftmax.at_labels import Top
+
+Target = Literal["cpu", "cuda"] | None
 
 
 def top_k(
@@ -86,6 +88,8 @@ def label_log_probabilities(
     temperature: Any = 1.0,
     dtype: Any = None,
     dim: Any = None,
+    target: Target = None,
+    stream: Any = None,
 ) -> Any:
     r"""The log-probability of one label a row, or of several.
 
@@ -94,17 +98,19 @@ def label_log_probabilities(
     Parameters
     ----------
     logits : array_like
-        As for `softmax`, on the host, and not complex.
+        As for `softmax`, and not complex.
     labels : array_like of int
         Which classes, from 0 on. One a row: of the shape of the logits without ``axis``, or what
         broadcasts to it. Several: with as many dimensions as the logits, and their number at
         ``axis``, as for `numpy.take_along_axis`. Beside logits with labels of their own (pandas,
-        xarray) a Series or DataArray is matched by label.
+        xarray) a Series or DataArray is matched by label. Beside logits on a GPU they may be there
+        or on the host. Those that are there are not read before the kernel reads them: the result
+        is NaN for one that is no class.
     axis : int or name
         The axis of the classes.
     out : array, optional
         Where the result is written; it is returned.
-    where, temperature, dtype, dim
+    where, temperature, dtype, dim, target, stream
         As for `softmax`; the result for a class that ``where`` leaves out is -inf.
 
     Returns
@@ -118,13 +124,15 @@ def label_log_probabilities(
     TypeError
         As for `softmax`; also for labels that are not integers.
     ValueError
-        As for `softmax`; also for labels of a wrong shape or, by position and value, of no class;
-        for several axes, and for logits on a GPU.
+        As for `softmax`; also for labels of a wrong shape, for several axes and, by position and
+        value, for labels on the host that are no class.
+    RuntimeError
+        As for `softmax`.
 
     Notes
     -----
     Error: at most 1.1 ULP for float32 and float64, 0.51 for float16 and bfloat16; the bits are
-    those of `log_softmax`, of which nothing else is computed.
+    those of `log_softmax`, of which nothing else is computed, on a GPU, too.
 
     Examples
     --------
@@ -132,7 +140,7 @@ def label_log_probabilities(
     >>> fastsoftmax.label_log_probabilities([[3.0, 1.0, 0.2], [1.0, 2.0, 3.0]], [0, 2])
     array([-0.1791052 , -0.40760596])
     """
-    return call.on_host(
-        AtLabels, LABEL_LOG_PROBABILITIES, "logits", logits, axis, dim=dim, out=out, labels=labels,
-        where=where, temperature=temperature, dtype=dtype,
+    return at_labels.log_probabilities(
+        logits, labels, axis, dim=dim, out=out, where=where, temperature=temperature, dtype=dtype,
+        target=target, stream=stream,
     )  # fmt: skip

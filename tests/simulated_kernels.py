@@ -11,10 +11,10 @@ from numba import config
 
 import fastsoftmax
 from fastsoftmax.arithmetic import generated
-from fastsoftmax.arithmetic.formulas import FORMULAS
+from fastsoftmax.arithmetic.formulas import FORMULAS, LABEL_LOG_PROBABILITIES
 from fastsoftmax.arithmetic.lanes import INT64, number, when
 from fastsoftmax.cuda import plan, simulated
-from fastsoftmax.cuda.batch import Kind
+from fastsoftmax.cuda.batch import PARAMETERS, Kind
 from fastsoftmax.cuda.cuts import LINES
 from fastsoftmax.cuda.device import device
 from fastsoftmax.cuda.shape import Hardware, Shape
@@ -79,6 +79,8 @@ def same(a, b):
 def expected(formula, x, temperature, mask):
     function = getattr(fastsoftmax, formula.name)
     options = {} if temperature is None else {"temperature": temperature}
+    if formula.at_label:
+        options["labels"] = labels_of(x)
     return function(x, axis=1, where=mask, **options)
 
 
@@ -89,15 +91,29 @@ def assert_same(formula, out, x, temperature=None, mask=None):
     assert equal.all(), (where, out[~equal][:3], want[~equal][:3])
 
 
+SEVERAL = 3
+
+
+def labels_of(x):
+    """Labels for rows: the first class, the last, and any."""
+    outer, length, *inner = x.shape
+    labels = np.random.default_rng([length, 9]).integers(0, length, (outer, SEVERAL, *inner))
+    labels[::2, 0], labels[::3, 1] = 0, length - 1
+    return labels
+
+
 def outcome(formula, x):
     """An array for results, full of what no result is, with a guard on either side."""
     shape = x.shape if formula.mapped else (x.shape[0], *x.shape[2:])
+    if formula.at_label:
+        shape = (x.shape[0], SEVERAL, *x.shape[2:])
     return np.full(shape, 77, x.dtype)
 
 
 # float16 and bfloat16 are float32 but for what is loaded and stored: each with two formulas.
 KINDS = [
     *((formula, dtype) for formula in FORMULAS for dtype in ("float32", "float64")),
+    (LABEL_LOG_PROBABILITIES, "float32"),
     *zip(FORMULAS, ("float16", "bfloat16", "bfloat16", "float16"), strict=True),
 ]
 of_every_kind = pytest.mark.parametrize(
@@ -111,9 +127,10 @@ of_tempered_kinds = pytest.mark.parametrize(
 def run(formula, x, out, temperature=None, mask=None):
     """As a call does."""
     each = isinstance(temperature, np.ndarray)
+    labels = labels_of(x) if formula.at_label else None
     plan.compute(
         formula, view(x), view(out), view(temperature) if each else temperature,
-        None if mask is None else view(mask), 0,
+        None if mask is None else view(mask), 0, None if labels is None else view(labels),
     )  # fmt: skip
 
 
@@ -130,7 +147,7 @@ def test_what_a_thread_does(name):
             threads.THREADS, case.clusters, block * case.clusters, threads.BLOCKS * case.clusters
         )
         with generated.writing(target, None, None), np.errstate(all="ignore"):
-            values = [number(0, INT64)] * 22
+            values = [number(0, INT64)] * len(PARAMETERS)
             values[0], values[4] = (number(a.ctypes.data, INT64) for a in (x, out))
             threads.body(case)(*values)
     np.testing.assert_array_equal(threads.bits(out), threads.bits(threads.wanted(case)))
@@ -185,14 +202,18 @@ def launch(kind, shape, x, out, cuts=1, **more):
     """One kernel, of a layout that it takes."""
     of = Hardware(1, (9, 0))
     offsets = view(x).pointer % 16, view(out).pointer % 16
-    strides = x.strides, out.strides, *(more.get(n, np.empty(())).strides for n in ("mask", "each"))
+    if kind.formula.at_label:
+        more["labels"] = labels_of(x)
+    others = "mask", "each", "labels"
+    strides = x.strides, out.strides, *(more.get(n, np.empty(())).strides for n in others)
     todo = plan.work(kind, x.shape, strides, offsets, of)
     places = [a.ctypes.data for a in (x, out)]
-    places += [more[n].ctypes.data if n in more else 0 for n in ("mask", "each")]
+    places += [more[n].ctypes.data if n in more else 0 for n in others]
     flat = [n for place, step in zip(places, todo.steps, strict=True) for n in (place, *step)]
     notes = more.get("notes")
     arguments = (
-        *flat, 0 if notes is None else notes.ctypes.data, *todo.sizes, cuts, more.get("number", 1.0)
+        *flat, 0 if notes is None else notes.ctypes.data, *todo.sizes, cuts, SEVERAL,
+        more.get("number", 1.0),
     )  # fmt: skip
     simulated.launch(kind, shape, more.get("blocks", 2), arguments)
 
@@ -323,7 +344,7 @@ def test_strides_of_any_kind(formula, dtype):
         assert_same(formula, out, np.ascontiguousarray(x))
 
 
-@of_every_kind
+@pytest.mark.parametrize(("formula", "dtype"), [kind for kind in KINDS if not kind[0].at_label])
 def test_rows_of_one_logit_anywhere(formula, dtype):
     x = aligned(logits(dtype, (30, 1)), 1)
     memory = np.full(100, 77, dtype=x.dtype)
@@ -339,6 +360,23 @@ def test_rows_of_one_logit_anywhere(formula, dtype):
         assert_same(formula, out, x)
         assert (np.delete(memory, np.arange(4, 4 + 30 * step, step)) == 77).all()
         memory[:] = 77
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(20, 37), (20, 40), (2, 5000), (3, 30, 8), (1, 20_000)])
+def test_what_is_no_label_has_no_probability(dtype, shape):
+    """As nobody reads labels that a device has; and no logit beyond the row's is read."""
+    x = aligned(np.random.default_rng(6).standard_normal(shape).astype(TYPES[dtype]))
+    labels, out = labels_of(x), outcome(LABEL_LOG_PROBABILITIES, x)
+    wanted = expected(LABEL_LOG_PROBABILITIES, x, None, None)
+    wrong = -1, shape[1], -(2**63), 2**63 - 1
+    for place, label in enumerate(wrong):
+        labels.reshape(-1)[place * 5 % labels.size] = label
+    plan.compute(LABEL_LOG_PROBABILITIES, view(x), view(out), None, None, 0, view(labels))
+    none = (labels < 0) | (labels >= shape[1])
+    assert none.any()
+    assert np.isnan(out[none]).all()
+    assert same(out[~none], wanted[~none]).all()
 
 
 @pytest.mark.parametrize("dtype", TYPES)

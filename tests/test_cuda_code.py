@@ -11,7 +11,14 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 from cuda import pathfinder
 from numba import config
 
-from fastsoftmax.arithmetic.formulas import ENTROPY, FORMULAS, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from fastsoftmax.arithmetic.formulas import (
+    ENTROPY,
+    FORMULAS,
+    LABEL_LOG_PROBABILITIES,
+    LOG_SOFTMAX,
+    LOGSUMEXP,
+    SOFTMAX,
+)
 from fastsoftmax.cuda import launch, plan
 from fastsoftmax.cuda.batch import Kind
 from fastsoftmax.cuda.device import STORAGE
@@ -86,6 +93,7 @@ COMMON = [
     (Kind(SOFTMAX, "float32"), HOPPER),
     (Kind(LOG_SOFTMAX, "bfloat16"), HOPPER),
     (Kind(LOGSUMEXP, "float64"), AMPERE),
+    (Kind(LABEL_LOG_PROBABILITIES, "float16"), AMPERE),
 ]
 
 
@@ -106,7 +114,7 @@ def test_code_with_all_that_a_call_may_have(name):
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_code_of_all_there_is(name, storage):
-    for formula in FORMULAS:
+    for formula in (*FORMULAS, LABEL_LOG_PROBABILITIES):
         for temperature, masked in ((None, False), (None, True), ("one", False), ("each", True)):
             if formula.tempered or not temperature:
                 for kernel in kernels(Kind(formula, storage, temperature, masked), name, HOPPER):

@@ -18,7 +18,7 @@ from fastsoftmax.arithmetic.lanes import (
     select,
     when,
 )
-from fastsoftmax.arithmetic.normalizer import INFINITY
+from fastsoftmax.arithmetic.normalizer import INFINITY, NAN
 from fastsoftmax.cuda.batch import Array, Batch
 from fastsoftmax.cuda.device import VECTOR, WARP, Index, device
 from fastsoftmax.cuda.group import Group
@@ -137,6 +137,28 @@ class Place:
         for _ in when(self.inside & (self.group.member() == 0)):
             address = self.batch.out.at(self.outer, self.inner + j)
             device().store(address, self.batch.kind.storage, [value])
+
+    def put_at_labels(self, j: int, result: Callable[[Value], Value]) -> None:
+        """What ``result`` makes of a row's logits at its labels, of which each thread has some.
+
+        NaN at what is no label: nobody has read those of a device before.
+        """
+        batch, group = self.batch, self.group
+        kind, inner = batch.kind, self.inner + j
+        several = select(self.inside, batch.several, 0)
+        for i in loop(group.member(), several, group.size * group.clusters):
+            (label,) = device().load(batch.labels.at(self.outer, inner, i), "int64")
+            known = (label >= 0) & (label < batch.length)
+            logit, counted = Variables(number(0.0, kind.element)), Variables(number(1, INT8))
+            for _ in when(known):
+                logit.set(*device().load(batch.x.at(self.outer, inner, label), kind.storage))
+                if kind.masked:
+                    counted.set(*device().load(batch.mask.at(self.outer, inner, label), "bool"))
+            value = result(logit.get()[0])
+            if kind.masked:
+                value = select(counted.get()[0] != 0, value, kind.formula.absent)
+            value = select(known, value, NAN)
+            device().store(batch.out.at(self.outer, inner, i), kind.storage, [value])
 
 
 class Along(Place):

@@ -87,8 +87,9 @@ class Slot:
         return buffer
 
     def compute(
-        self, formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None
-    ) -> None:
+        self, formula: Formula, x: Array, out: Array, temperature: Array | None,
+        mask: Array | None, labels: Array | None,
+    ) -> None:  # fmt: skip
         """Queue a piece; its results are there after `finish`."""
         numbers: float | View | None = None
         if temperature is not None and not any(temperature.strides):
@@ -96,9 +97,10 @@ class Slot:
         elif temperature is not None:
             numbers = self._buffer("temperature", temperature.nbytes).sent(temperature)
         counted = None if mask is None else self._buffer("mask", mask.size).sent(mask)
+        given = None if labels is None else self._buffer("labels", labels.nbytes).sent(labels)
         seen = self._buffer("x", x.nbytes).sent(x)
         host, place = self._buffer("out", out.nbytes).viewed(out.dtype, out.shape)
-        plan.compute(formula, seen, place, numbers, counted, self._stream)
+        plan.compute(formula, seen, place, numbers, counted, self._stream, given)
         self._cuda.to_host(host, place.pointer, self._stream)
         self._waiting = host, out
 
@@ -124,14 +126,16 @@ _idle: dict[int, list[Slot]] = {}
 
 
 def compute(
-    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None
-) -> None:
+    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None,
+    labels: Array | None = None,
+) -> None:  # fmt: skip
     """What a formula makes of x into out, on the current device; arguments as of the CPU's plan.
 
-    Arrays are of the types that they show, not of integers. No result is written before memory for
+    Arrays are of the types that they show, not of integers; labels and what is at them are several
+    along the reduced axis, as a GPU's kernels have them. No result is written before memory for
     all slots is there.
     """
-    cuda = driver()
+    cuda, by_logits = driver(), formula.mapped or labels is not None
     device, pieces = cuda.current_device(), list(_pieces(x))
     with cuda.current(device):
         slots = [_taken(cuda, device) for _ in pieces[:SLOTS]]
@@ -141,9 +145,10 @@ def compute(
                 slot.compute(
                     formula,
                     x[whole],
-                    out[whole if formula.mapped else row],
+                    out[whole if by_logits else row],
                     None if temperature is None else temperature[row],
                     None if mask is None else mask[whole],
+                    None if labels is None else labels[whole],
                 )
             for slot in slots:
                 slot.finish()

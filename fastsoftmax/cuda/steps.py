@@ -211,7 +211,7 @@ class Steps:
                 sums = add_terms(Sums(state[:-1], state[-1], kind.grids), terms, c)
                 after[j % len(after)] = [*sums.counts, sums.seen]
                 exponentials.append(terms[0].e)
-            if formula.of_term:
+            if formula.of_term and formula.mapped:
                 self.reading.keep(k, exponentials)
             return after
 
@@ -242,6 +242,9 @@ class Steps:
     def results(self, seen: list[Seen], made: list[Pair]) -> None:
         """All results, to their places."""
         result_of, element = self.formula.result, self.batch.kind.element
+        if self.formula.at_label is not None:
+            self._at_labels(seen, made)
+            return
         if result_of is None:
             for j, pair in enumerate(made):
                 value = pair.value if element == DOUBLE else narrowed(pair.value, element)
@@ -258,6 +261,22 @@ class Steps:
             return states
 
         self.reading.over([], body)
+
+    def _at_labels(self, seen: list[Seen], made: list[Pair]) -> None:
+        """The results of rows that have one for each label, to their places."""
+        at_label = self.formula.at_label
+        assert at_label is not None
+        for j, (of, pair) in enumerate(zip(seen, made, strict=True)):
+            pair = in_two(pair, self.batch.kind.element)
+
+            def result(x: Value, of: Seen = of, pair: Pair = pair) -> Value:
+                value = of.of(x)
+                if self.formula.of_term:
+                    value = term_of(value, of.row, self.c).e
+                found: Value = at_label(value, of.row, pair, self.c)
+                return found
+
+            self.place.put_at_labels(j, result)
 
     def made_of(self, seen: Seen, value: Value) -> Value:
         """What a result is made of: the logit, or its exponential, which may have been kept."""
