@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastsoftmax import at_labels, call
-from fastsoftmax.arithmetic.formulas import TOP_K
-from fastsoftmax.at_labels import Top
+from fastsoftmax import at_labels
 
 Target = Literal["cpu", "cuda"] | None
 
@@ -20,6 +18,8 @@ def top_k(
     temperature: Any = 1.0,
     dtype: Any = None,
     dim: Any = None,
+    target: Target = None,
+    stream: Any = None,
 ) -> Any:
     r"""The k most probable classes of each row: their probabilities, and which they are.
 
@@ -31,12 +31,12 @@ def top_k(
     Parameters
     ----------
     logits : array_like
-        As for `softmax`, on the host, and not complex.
+        As for `softmax`, and not complex.
     k : int
         How many classes, from 1 to all.
     axis : int or name
         The axis of the classes.
-    where, temperature, dtype, dim
+    where, temperature, dtype, dim, target, stream
         As for `softmax`. Classes that ``where`` leaves out have probability 0, like logits of
         -inf.
 
@@ -45,15 +45,18 @@ def top_k(
     probabilities, indices : ndarray
         In descending order of the logits along ``axis``, which has length k; of equal logits the
         lower index comes first. Indices are int64, and for `numpy.take_along_axis`. Torch's tensors
-        come back as such; frames and xarray's arrays give arrays, as their labels along the axis
-        are not the classes' any more. A row that holds NaN or +inf has NaN for probabilities, and
-        these first.
+        and a GPU's arrays come back as such; frames and xarray's arrays give arrays, as their
+        labels along the axis are not the classes' any more. A row that holds NaN or +inf has NaN
+        for probabilities, and these first.
 
     Raises
     ------
     TypeError, ValueError
         As for `softmax`; also for a ``k`` that is no integer, below 1 or above the number of
-        classes, for several axes, and for logits on a GPU.
+        classes, for several axes, and for a GPU's arrays of libraries that make no new ones (JAX's,
+        and what only exports its memory).
+    RuntimeError
+        As for `softmax`.
 
     Notes
     -----
@@ -61,7 +64,8 @@ def top_k(
     0.51 for float16 and bfloat16, and each probability has the bits that `softmax` gives it.
 
     Up to 16 classes are chosen while the row is in a cache: a bound is known from its maxima, and
-    what exceeds that is ranked. More are chosen by `numpy.partition`, in blocks.
+    what exceeds that is ranked. More are chosen by `numpy.partition`, in blocks. A GPU looks for
+    them one after the other, by a row's own block, so that its time grows with k.
 
     Examples
     --------
@@ -72,9 +76,9 @@ def top_k(
     >>> probabilities
     array([0.39947782, 0.39947782])
     """
-    return call.on_host(
-        Top, TOP_K, "logits", logits, axis, dim=dim, labels=k, where=where,
-        temperature=temperature, dtype=dtype, act=Top.with_places,
+    return at_labels.largest_probabilities(
+        logits, k, axis, dim=dim, where=where, temperature=temperature, dtype=dtype,
+        target=target, stream=stream,
     )  # fmt: skip
 
 

@@ -98,6 +98,9 @@ class StandIn:
         if temperature is not None:
             columns = isinstance(given, np.ndarray)
             options["temperature"] = np.expand_dims(given, 1) if columns else given
+        if formula.chooses:
+            place[...], memory(labels)[...] = function(values, labels.shape[1], axis=1, **options)
+            return
         if labels is not None:
             options["labels"] = memory(labels)
         place[...] = function(np.array(values), axis=1, **options)

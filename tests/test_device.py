@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from simulated_device import OnDevice, Standard, StandIn, memory
 
-from fastsoftmax import entropy, label_log_probabilities, log_softmax, logsumexp, softmax
+from fastsoftmax import entropy, label_log_probabilities, log_softmax, logsumexp, softmax, top_k
 from fastsoftmax.cuda import driver, libraries, plan
 from fastsoftmax.cuda.driver import Simulated
 
@@ -396,6 +396,44 @@ def test_labels_that_do_not_fit_are_refused(kernel, cuda):
         label_log_probabilities(X, right, 1, stream=7)
     with pytest.raises(ValueError, match="logits is on a GPU and target s"):
         label_log_probabilities(OnDevice(X), right, 1, target="cpu")
+    assert not kernel.calls
+
+
+# --- the largest --------------------------------------------------------------------------------
+
+
+def test_the_largest_in_every_layout(cuda):
+    for x in (np.asarray(each) for each in layouts(X)):
+        for axis in (axis for axis in range(x.ndim) if x.shape[axis]):
+            for k in {1, min(2, x.shape[axis]), x.shape[axis]}:
+                for options in ({}, {"stream": 7}, {"dtype": "float64"}):
+                    wanted = top_k(x, k, axis, dtype=options.get("dtype"))
+                    found = top_k(Standard(x), k, axis, **options)
+                    assert type(found) is tuple
+                    for got, right in zip(found, wanted, strict=True):
+                        same(got, right)
+    assert cuda.allocated == 0
+
+
+def test_the_largest_with_all_that_a_call_takes():
+    options = {"where": X > -0.3, "temperature": np.full((3, 1, 1), 0.5)}
+    there = {name: Standard(array) for name, array in options.items()}
+    wanted = top_k(X, 3, 1, **options)
+    for got, right in zip(top_k(Standard(X), 3, 1, **there), wanted, strict=True):
+        same(got, right)
+
+
+def test_a_number_of_the_largest_that_does_not_fit_is_refused(kernel):
+    for k in (0, 5, -1):
+        words = f"k must be from 1 to the 4 classes that there are, got {k}"
+        with pytest.raises(ValueError, match=words):
+            top_k(Standard(X), k, 1)
+    with pytest.raises(TypeError, match=r"k must be an integer, got 1\.5"):
+        top_k(Standard(X), 1.5, 1)
+    with pytest.raises(ValueError, match="axis must be one axis for top_k"):
+        top_k(Standard(X), 1, None)
+    with pytest.raises(TypeError, match="convert: pass an array of torch, CuPy or Numba"):
+        top_k(OnDevice(X), 1, 1)
     assert not kernel.calls
 
 

@@ -12,7 +12,9 @@ import itertools, sys
 import ml_dtypes
 import numpy as np
 from simulated_device import OnDevice, Standard
-from fastsoftmax import entropy, label_log_probabilities, log_softmax, logsumexp, softmax
+from fastsoftmax import (
+    entropy, label_log_probabilities, log_softmax, logsumexp, softmax, top_k,
+)
 from fastsoftmax.cuda import staged
 
 FUNCTIONS = softmax, log_softmax, logsumexp, entropy
@@ -47,6 +49,8 @@ for x in (X, X.astype(ml_dtypes.bfloat16).T):
             wanted = label_log_probabilities(x, given, axis)
             for there in (given, Standard(given), Standard(given.astype(np.int8))):
                 same(label_log_probabilities(Standard(x), there, axis), wanted)
+        for got, wanted in zip(top_k(Standard(x), 2, axis), top_k(x, 2, axis)):
+            same(got, wanted)
 # Columns that are read four at a time: all four have as many lines.
 x, mask = (rng.standard_normal((20, 256)) * 4).astype(np.float32), rng.random((20, 256)) > 0.4
 same(softmax(Standard(x), 0, where=Standard(mask)), softmax(x, 0, where=mask))
@@ -68,6 +72,9 @@ labels = rng.integers(0, 12, (4, 2, 5))
 for given, at in ((x, labels), (x, labels[:, 0]), (x[:, :, 0], labels[:, :, 0])):
     wanted = label_log_probabilities(given, at, 1)
     same(label_log_probabilities(given, at, 1, target="cuda"), wanted)
+for given in (x, x[:, :, 0], x.T):
+    for got, wanted in zip(top_k(given, 4, 1, target="cuda"), top_k(given, 4, 1)):
+        same(got, wanted)
 masked = np.ma.MaskedArray(x[0], x[0] > 0.5)
 same(softmax(masked, 1, target="cuda").data, softmax(masked, 1).data)
 heat = rng.random((4, 1, 5))

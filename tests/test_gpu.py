@@ -233,6 +233,23 @@ def test_labels(library, dtype):
                     same_bits(library.get(found), wanted)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_largest(library, dtype):
+    if dtype not in library.dtypes:
+        pytest.skip("a type that the library does not have")
+    for shape in ((3001, 7), (300, 1000), (40, 50_257), (2, 400_000), (20, 60, 33)):
+        x = drawn(shape, dtype)
+        for axis in range(x.ndim):
+            for k in {1, min(5, shape[axis])}:
+                found = fastsoftmax.top_k(library.put(x), k, axis)
+                for got, wanted in zip(found, fastsoftmax.top_k(x, k, axis), strict=True):
+                    got = library.get(got)
+                    if wanted.dtype == np.int64:
+                        np.testing.assert_array_equal(got, wanted)
+                    else:
+                        same_bits(got, wanted)
+
+
 def test_labels_on_the_device_are_not_read_and_wrong_ones_give_nan():
     library, x = Torch(), drawn((300, 100), "float32")
     labels = np.arange(300) % 100
@@ -603,6 +620,10 @@ def test_arrays_of_the_host_go_there_and_back(dtype):
         labels = np.arange(shape[0]) % shape[1]
         found = fastsoftmax.label_log_probabilities(x, labels, target="cuda")
         same_bits(found, fastsoftmax.label_log_probabilities(x, labels))
+        probabilities, places = fastsoftmax.top_k(x, 3, target="cuda")
+        wanted = fastsoftmax.top_k(x, 3)
+        same_bits(probabilities, wanted[0])
+        np.testing.assert_array_equal(places, wanted[1])
 
 
 def test_arrays_of_the_host_with_all_that_a_call_takes():

@@ -39,7 +39,8 @@ class Kind(NamedTuple):
     @property
     def roomy(self) -> bool:
         """Whether there is one total and nothing else, which leaves registers for logits."""
-        return self.formula.totals == 1 and self.temperature is None and not self.masked
+        alone = self.formula.totals == 1 and not self.formula.chooses
+        return alone and self.temperature is None and not self.masked
 
     @property
     def element(self) -> ir.Type:
@@ -78,8 +79,8 @@ class Array(NamedTuple):
 class Batch(NamedTuple):
     """Rows (outer, length, inner) and what is computed of them.
 
-    Of labels there are several a row: these lie at (outer, several, inner), and so do the results
-    at them.
+    Of labels, given or chosen, there are several a row: these lie at (outer, several, inner), and
+    so do the results at them.
     """
 
     kind: Kind

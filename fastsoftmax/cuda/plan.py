@@ -66,9 +66,9 @@ def _power(n: int) -> int:
 
 
 def shapes(
-    itemsize: int, roomy: bool, layout: Layout, hardware: Hardware
+    itemsize: int, roomy: bool, layout: Layout, hardware: Hardware, cut: bool = True
 ) -> tuple[list[Shape], int]:
-    """The kernels of a call, one after the other, and into how many cuts rows fall."""
+    """The kernels of a call, one after the other, and into how many cuts rows fall, if they may."""
     most = held(itemsize, roomy)
     if not layout.along:
         return [_columns(most, layout)], 1
@@ -82,7 +82,7 @@ def shapes(
         # of two vectors or more by two threads, so that whole sectors of 32 bytes are moved at once
         size = max(_power(-(-vectors // few)), min(2, _power(vectors)))
         return [Shape("rows", THREADS, size, -(-vectors // size), exact=exact)], 1
-    if layout.outer < hardware.multiprocessors and vectors > 4096:
+    if cut and layout.outer < hardware.multiprocessors and vectors > 4096:
         cuts = min(-(-CUT_WAVES * hardware.multiprocessors // layout.outer), CUTS)
         names = "maxima", "counts", "results"
         shapes = [Shape(name, 256, 256, exact=exact) for name in names]
@@ -149,7 +149,7 @@ def work(
         packed=begins and (outer == 1 or all(step[0] == length * size for step in arrays)),
         columns=_columns_of(size, inner, arrays, offsets[:written]),
     )  # fmt: skip
-    chosen, cuts = shapes(size, kind.roomy, layout, hardware)
+    chosen, cuts = shapes(size, kind.roomy, layout, hardware, cut=not formula.chooses)
     launches = [(shape, _blocks(shape, layout, cuts, hardware)) for shape in chosen]
     return Work((outer, length, inner), tuple(steps), tuple(launches), cuts)
 
@@ -188,7 +188,7 @@ def compute(
     On a stream of the current device, in its order and without waiting for it. ``out`` is like
     ``x``, or without the reduced axis where a row has one result; temperatures are float64 without
     it; ``mask`` is like ``x``. Labels are int64 and have several a row along the reduced axis, and
-    so has ``out`` then. All may have any strides.
+    so has ``out`` then; a formula that chooses them writes them. All may have any strides.
     """
     if x.size == 0:
         return

@@ -70,7 +70,8 @@ class Slot:
     def __init__(self, cuda: Driver | Simulated) -> None:
         self._cuda, self._stream = cuda, cuda.new_stream()
         self._buffers: dict[str, Buffer] = {}
-        self._waiting: tuple[Array, Array] | None = None
+        # What is copied back, from where, and where it is wanted.
+        self._waiting: list[tuple[Array, View, Array]] = []
 
     @property
     def size(self) -> int:
@@ -97,20 +98,29 @@ class Slot:
         elif temperature is not None:
             numbers = self._buffer("temperature", temperature.nbytes).sent(temperature)
         counted = None if mask is None else self._buffer("mask", mask.size).sent(mask)
-        given = None if labels is None else self._buffer("labels", labels.nbytes).sent(labels)
         seen = self._buffer("x", x.nbytes).sent(x)
-        host, place = self._buffer("out", out.nbytes).viewed(out.dtype, out.shape)
-        plan.compute(formula, seen, place, numbers, counted, self._stream, given)
-        self._cuda.to_host(host, place.pointer, self._stream)
-        self._waiting = host, out
+        place, at = self._wanted("out", out), None
+        if labels is not None and formula.chooses:
+            at = self._wanted("labels", labels)
+        elif labels is not None:
+            at = self._buffer("labels", labels.nbytes).sent(labels)
+        plan.compute(formula, seen, place, numbers, counted, self._stream, at)
+        for host, written, _ in self._waiting:
+            self._cuda.to_host(host, written.pointer, self._stream)
+
+    def _wanted(self, name: str, array: Array) -> View:
+        """What kernels see of the memory for what `finish` writes to an array."""
+        host, seen = self._buffer(name, array.nbytes).viewed(array.dtype, array.shape)
+        self._waiting.append((host, seen, array))
+        return seen
 
     def finish(self) -> None:
         """Wait for the piece that was queued last, and write its results where they are wanted."""
-        if self._waiting is not None:
+        if self._waiting:
             self._cuda.synchronize(self._stream)
-            host, out = self._waiting
-            self._waiting = None
-            np.copyto(out, host)
+            for host, _, array in self._waiting:
+                np.copyto(array, host)
+            self._waiting.clear()
 
     def free(self) -> None:
         """Give all memory back, after whatever is still queued."""
