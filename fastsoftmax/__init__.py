@@ -12,23 +12,33 @@ array([[2.68941421e-01, 7.31058579e-01],
 1.75
 """
 
+import importlib
 import os
 import sys
 from typing import TYPE_CHECKING
 
 __all__ = [
     "ERROR_BOUNDS",
+    "Normalizer",
     "__version__",
+    "alternatives",
     "cross_entropy",
     "cross_entropy_and_gradient",
     "entropy",
     "kl_divergence",
     "label_log_probabilities",
+    "log_sigmoid",
     "log_softmax",
+    "log_softmax_vjp",
     "logsumexp",
+    "logsumexp_vjp",
     "sample",
     "set_threading",
+    "sigmoid",
     "softmax",
+    "softmax_jacobian",
+    "softmax_jvp",
+    "softmax_vjp",
     "top_k",
 ]
 
@@ -43,23 +53,38 @@ def _begins_the_command_line() -> bool:
     return os.path.basename(arguments[0]) in ("fastsoftmax", "fastsoftmax.exe")
 
 
+if TYPE_CHECKING:
+    from fastsoftmax import alternatives
 if TYPE_CHECKING or not _begins_the_command_line():
-    from fastsoftmax.arithmetic.formulas import ERROR_BOUNDS
-    from fastsoftmax.cpu.threads import set_threading
-    from fastsoftmax.divergence import kl_divergence
-    from fastsoftmax.functions import entropy, log_softmax, logsumexp, softmax
-    from fastsoftmax.losses import cross_entropy, cross_entropy_and_gradient
-    from fastsoftmax.sampling import sample
-    from fastsoftmax.scoring import label_log_probabilities, top_k
-else:
-    # It answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to import.
-    # Whatever else has that name finds the library's names as it asks for them.
+    from fastsoftmax.public import (
+        ERROR_BOUNDS,
+        Normalizer,
+        cross_entropy,
+        cross_entropy_and_gradient,
+        entropy,
+        kl_divergence,
+        label_log_probabilities,
+        log_sigmoid,
+        log_softmax,
+        log_softmax_vjp,
+        logsumexp,
+        logsumexp_vjp,
+        sample,
+        set_threading,
+        sigmoid,
+        softmax,
+        softmax_jacobian,
+        softmax_jvp,
+        softmax_vjp,
+        top_k,
+    )
+if not TYPE_CHECKING:
+    # The command answers a wrong option or `--help` without NumPy and Numba, which take 0.4 s to
+    # import. Whatever else has its name finds the library's names as it asks for them; and
+    # everybody `alternatives`.
     def __getattr__(name: str) -> object:
+        if name == "alternatives":
+            return importlib.import_module(f"{__name__}.alternatives")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from fastsoftmax import divergence, functions, losses, sampling, scoring
-        from fastsoftmax.arithmetic import formulas
-        from fastsoftmax.cpu import threads
-
-        homes = formulas, threads, divergence, functions, losses, sampling, scoring
-        return next(getattr(home, name) for home in homes if hasattr(home, name))
+        return getattr(importlib.import_module(f"{__name__}.public"), name)

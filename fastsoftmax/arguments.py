@@ -135,7 +135,8 @@ def broadcast_source(source: Source, other: Array) -> Source:
         shape = np.broadcast_shapes(source.values.shape, other.shape)
     except ValueError:
         raise ValueError(
-            f"b of shape {other.shape} does not broadcast with a of shape {source.values.shape}"
+            f"b of shape {other.shape} does not broadcast with {source.name} of shape "
+            f"{source.values.shape}"
         ) from None
     if shape == source.values.shape:
         return source

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastsoftmax import arguments, checks, containers, extended, layout
 from fastsoftmax.arithmetic.formulas import LOGSUMEXP, Formula
-from fastsoftmax.cpu import plan
+from fastsoftmax.cpu import calls, plan
 
 Array = np.ndarray[Any, Any]
 
@@ -138,14 +138,14 @@ def _each(
     if out is not None:
         raise TypeError(f"out must not be given where {name} is several arrays: leave it out")
     given = {each: arguments.of_parts(each, beside[each], name, parts) for each in beside}
-    calls = {
+    of_parts = {
         part: kind(
             function, f"{name}[{part!r}]", array, axis, dim, None, keepdims,
             **{each: values[part] for each, values in given.items()},
         )
         for part, array in parts.items()
     }  # fmt: skip
-    made = {part: act(call) for part, call in calls.items()}
+    made = {part: act(call) for part, call in of_parts.items()}
     if not any(isinstance(each, tuple) for each in made.values()):
         return container.together(x, made)
     values, others = ({part: pair[place] for part, pair in made.items()} for place in range(2))
@@ -204,6 +204,8 @@ class Call:
         self._formula, self._source, self._weight, self._dtype = formula, given, None, dtype
         if b is not None:
             self._weight = arguments.operand("b", b, given)
+            if formula.real:
+                checks.check_real(formula.name, "b", self._weight.dtype, np.dtype(np.float64))
             computed = checks.weighted_type(computed, given.values, b, self._weight)
             self._source = arguments.broadcast_source(given, self._weight)
         self._result = checks.result_type(formula.name, computed, dtype)
@@ -319,7 +321,7 @@ class Call:
         rows = layout.rows_of(values, self._axes, last=True)
         value, sign = rows.empty(values.dtype, False), rows.empty(weight.dtype, False)
         seen = layout.stored(rows.view(values))
-        plan.weighted(seen, layout.stored(value), sign, rows.view(weight))
+        calls.weighted(seen, layout.stored(value), sign, rows.view(weight))
         return rows.back(value, False), rows.back(sign, False)
 
     def _delivered(self, value: Array, beside: bool = False) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastsoftmax.cpu.sizes import COLDEST, COLDEST_SINGLE, HOTTEST
 from fastsoftmax.cuda.view import View
 
 Array = np.ndarray[Any, Any]
@@ -346,35 +347,32 @@ def overlaps_itself(array: Array | View) -> bool:
     return bool(np.any(np.diff(np.sort(places, axis=None)) < array.itemsize))
 
 
-# The reciprocals of colder temperatures leave the range of float64, and the rests of hotter ones'
-# are subnormal: there, kernels are given logits and temperature scaled, exactly.
-_COLDEST = 2.0**-1000
-_HOTTEST = 2.0**900
-# Colder ones make infinities of all float32 differences but those below 2**-121.
-_COLDEST_SINGLE = 2.0**-249
-
-
-def at_limits(x: Array, temperature: Array, mask: Array | None, axes: Shape) -> tuple[Array, Array]:
-    """Rows at temperature 0 or infinity, or near them, as rows at one that kernels can take."""
+def within_limits(dtype: Type, temperature: Array) -> bool:
+    """Whether kernels can take all these temperatures of logits of this type."""
     single = temperature.ndim == 0
     coldest = temperature.item() if single else temperature.min()
     hottest = coldest if single else temperature.max()
     # Only float64 is fine enough for a cold row, and large enough for a hot one, to be anything
     # but the limit; long double has the range for either.
-    fine = x.dtype.itemsize >= 8
-    cold_limit = _COLDEST if fine else _COLDEST_SINGLE
-    if coldest >= cold_limit and hottest <= _HOTTEST:
+    cold_limit = COLDEST if dtype.itemsize >= 8 else COLDEST_SINGLE
+    return bool(coldest >= cold_limit and hottest <= HOTTEST)
+
+
+def at_limits(x: Array, temperature: Array, mask: Array | None, axes: Shape) -> tuple[Array, Array]:
+    """Rows at temperature 0 or infinity, or near them, as rows at one that kernels can take."""
+    if within_limits(x.dtype, temperature):
         return x, temperature
     if x.dtype.kind == "c":
         raise ValueError(
             "temperature 0 and infinity have no limit for complex numbers, nor are these divided "
-            f"by less than {_COLDEST:.2g} or more than {_HOTTEST:.2g}"
+            f"by less than {COLDEST:.2g} or more than {HOTTEST:.2g}"
         )
-    frozen = temperature == 0 if fine else temperature < cold_limit
-    molten = np.isinf(temperature) if fine else temperature > _HOTTEST
+    fine = x.dtype.itemsize >= 8
+    frozen = temperature == 0 if fine else temperature < COLDEST_SINGLE
+    molten = np.isinf(temperature) if fine else temperature > HOTTEST
     scaled = has_kernel(x.dtype) & ~(frozen | molten)
-    cold = scaled & (temperature < _COLDEST)
-    hot = scaled & (temperature > _HOTTEST)
+    cold = scaled & (temperature < COLDEST)
+    hot = scaled & (temperature > HOTTEST)
     logits = x.astype(np.promote_types(x.dtype, np.float64))
     with np.errstate(invalid="ignore", over="ignore"):
         counted: Any = True if mask is None else mask

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastsoftmax import arguments, call, checks, layout
-from fastsoftmax.cpu import plan
+from fastsoftmax.cpu import calls
 from fastsoftmax.functions import Axis
 
 Array = np.ndarray[Any, Any]
@@ -137,5 +137,5 @@ class _Divergence(call.Call):
         out = rows.empty(self._computed, False)
         x, y, results = (layout.stored(each) for each in (rows.view(p), rows.view(q), out))
         counted = None if mask is None else rows.view(mask)
-        plan.divergence(x, y, results, rows.view_rows(temperature), counted)
+        calls.divergence(x, y, results, rows.view_rows(temperature), counted)
         return rows.back(out, False)

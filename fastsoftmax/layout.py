@@ -93,14 +93,16 @@ class Rows:
         """Where a kernel is to write its result for ``x``: a view of ``out``, or a new array.
 
         A new one where there is no ``out``, where it has another type or no such view, and where
-        it shares memory with what the kernel reads: with ``x`` other than by being it, or with
-        others.
+        it shares memory with what the kernel reads, ``x`` or others, other than by being it.
         """
         if out is not None and out.dtype == x.dtype:
             out = out.view(np.ndarray)  # a matrix would stay one
             view = self.view(out)
-            read = others if same_memory(view, x) else (x, *others)
-            shared = any(np.may_share_memory(view, array) for array in read if array is not None)
+            shared = any(
+                np.may_share_memory(view, array) and not same_memory(view, array)
+                for array in (x, *others)
+                if array is not None
+            )
             if not shared and np.may_share_memory(view, out):
                 return view
         return self.empty(x.dtype, mapped)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastsoftmax import call, checks, containers, layout
-from fastsoftmax.cpu import plan
+from fastsoftmax.cpu import calls
 from fastsoftmax.cuda.view import contiguous
 from fastsoftmax.functions import Axis
 from fastsoftmax.tensors import Torch
@@ -199,9 +199,9 @@ class _Sampling(call.Call):
             divisors = None if numbers is None else numbers[some]
             uniforms = self._rng.random(drawn.shape)
             if self._counted(indices.shape[1]):
-                plan.picked(uniforms, self._sums(seen, divisors, counted), drawn)
+                calls.picked(uniforms, self._sums(seen, divisors, counted), drawn)
             else:
-                plan.sample(layout.stored(seen), drawn, divisors, counted, uniforms)
+                calls.sample(layout.stored(seen), drawn, divisors, counted, uniforms)
             if (drawn[:, 0] < 0).any():
                 first = int(np.argmax(drawn[:, 0] < 0))
                 row = seen[first]
@@ -225,7 +225,7 @@ class _Sampling(call.Call):
     def _sums(self, x: Array, temperature: Array | None, mask: Array | None) -> Array:
         """What the classes of some rows count, all up to each together; 0 for those left out."""
         counts = np.empty(x.shape, np.int64)
-        plan.class_counts(layout.stored(x), counts, temperature, mask)
+        calls.class_counts(layout.stored(x), counts, temperature, mask)
         if self._top_k is not None or self._top_p is not None:
             self._leave_most_probable(counts, x, mask)
         return np.cumsum(counts, axis=1, out=counts)

@@ -290,17 +290,17 @@ class _Block(NamedTuple):
     def wanted(self, settings: Settings) -> Array:
         """What the logarithm of each class is multiplied by."""
         counted = True if self.mask is None else self.mask
-        target: Array = self.target
-        if target.ndim == 1:
-            target = np.zeros(self.x.shape)
+        if self.target.ndim == 1:
+            target: Array = np.zeros(self.x.shape)
             np.put_along_axis(target, self.target[:, None], 1.0, -1)
+        else:
+            target = self.target.astype(np.float64, copy=False)
         if settings.label_smoothing:
             classes = np.broadcast_to(counted, target.shape).sum(axis=-1, keepdims=True)
             spread = np.where(counted, settings.label_smoothing / np.maximum(classes, 1), 0.0)
             target = (1 - settings.label_smoothing) * target + spread
         if settings.weight is not None:
             target = target * settings.weight
-        target = target.astype(np.float64, copy=False)
         return target if self.ignored is None else np.where(self.ignored[:, None], 0.0, target)
 
     def losses(self, wanted: Array) -> Array:

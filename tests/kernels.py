@@ -79,7 +79,7 @@ def computed(kind, name, given):
         below = out[None] if out.ndim == 1 else np.ascontiguousarray(out.T)[None]
         memory = plan._memory(stored(beside), 1) if kind == "columns" else ()
         arguments = beside, below, temperature, mask, *memory
-        _run(f"{name}_{kind}", arguments, plan._items(stored(beside)))
+        _run(f"{name}_{kind}", arguments, plan.items_of(stored(beside)))
         return below[0] if out.ndim == 1 else np.ascontiguousarray(below[0].T)
     if kind == "cuts":
         several = count * cuts_of(length)

@@ -18,7 +18,7 @@ from fastsoftmax.command import main, printing, report
 from fastsoftmax.cpu import plan
 from fastsoftmax.files import by_block
 
-COMMANDS = ["score", "info", "warmup", "completion"]
+COMMANDS = ["score", "compare", "info", "warmup", "completion"]
 
 
 def run(*arguments, **options):

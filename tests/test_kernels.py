@@ -26,8 +26,17 @@ from thorough import beyond_first
 
 import fastsoftmax
 from fastsoftmax import ERROR_BOUNDS
-from fastsoftmax.arithmetic import lanes, normalizer, pairs
-from fastsoftmax.cpu import across, along, cuts, divergence, memory, weighted
+from fastsoftmax.arithmetic import bins, lanes, normalizer, pairs
+from fastsoftmax.cpu import (
+    across,
+    along,
+    cuts,
+    divergence,
+    elementwise,
+    memory,
+    streamed,
+    weighted,
+)
 from fastsoftmax.cpu.sizes import BLOCK, CHUNK, MOST_CUTS, PACKED, PANEL_LINES, SHORT, vectors
 
 
@@ -302,7 +311,10 @@ def test_weighted_sums_are_right_in_any_order(dtype):
 # --- the code itself -----------------------------------------------------------------------------
 
 
-MODULES = [across, along, pairs, cuts, divergence, lanes, memory, normalizer, weighted]
+MODULES = [
+    across, along, bins, cuts, divergence, elementwise, lanes, memory, normalizer, pairs, streamed,
+    weighted,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", MODULES)

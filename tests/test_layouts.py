@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 from placed import How, edges_of, in_a_process, placed
 
-from fastsoftmax import entropy, kl_divergence, log_softmax, logsumexp, sample, softmax
-from fastsoftmax.arithmetic.formulas import FORMULAS
-from fastsoftmax.cpu import plan
+from fastsoftmax import (
+    Normalizer,
+    entropy,
+    kl_divergence,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    sample,
+    sigmoid,
+    softmax,
+)
+from fastsoftmax.arithmetic.formulas import FORMULAS, SIGMOIDS
+from fastsoftmax.cpu import plan, streams
 from fastsoftmax.cpu.sizes import BLOCK, PACKED
 
 # For each kind of kernel a shape, reduced along axis 1, most with a last vector that is not full.
@@ -26,6 +36,8 @@ SHAPES = [
 ]
 # Kernels that draw: among their arguments, a caller passes logits and a mask of as many dimensions.
 DRAWS = {"sample": (0, 3), "class_counts": (0, 3), "picked": ()}
+# Where what knows no columns nor kinds of rows is called, too: all its other calls are the same.
+ONE_KIND = (9, 131)
 STORED = {"float64": "d", "float32": "f", "float16": "H", "bfloat16": "h"}
 
 
@@ -65,8 +77,9 @@ def calls_at_an_edge(shape, dtype, edge, everything):
     both = list(itertools.product(temperatures[1:], masks))
     if everything:
         both += [(1.0, mask) for mask in masks] + [(each, None) for each in temperatures[1:]]
+    maps = [softmax, log_softmax, *((sigmoids, log_sigmoids) if shape == ONE_KIND else ())]
     for temperature, mask in [(1.0, None), *both]:
-        for function in (softmax, log_softmax):
+        for function in maps:
             out = placed(np.zeros(shape, dtype), How(edge=edge))
             yield function, x, {"temperature": temperature, "where": mask, "out": out}
         can_be_drawn = mask is None or np.broadcast_to(mask, shape).any(axis=1).all()
@@ -77,14 +90,45 @@ def calls_at_an_edge(shape, dtype, edge, everything):
     for other, mask in itertools.product(weights, (None, masks[-1])):
         arguments = {"q_logits": other, "temperature": temperatures[-1], "where": mask}
         yield kl_divergence, x, arguments
+        if shape == ONE_KIND:
+            yield streamed, x, {"where": mask}
     for weight in weights:
         yield logsumexp, x, {"b": weight, "return_sign": True}
+        if shape == ONE_KIND:
+            yield streamed, x, {"b": weight}
+
+
+def sigmoids(x, axis, **arguments):
+    return sigmoid(x, **arguments)
+
+
+def log_sigmoids(x, axis, **arguments):
+    return log_sigmoid(x, **arguments)
+
+
+def streamed(x, axis, **arguments):
+    total = Normalizer()
+    total.update(x, axis, **arguments)
+    found = total._state.sums
+    sums, more = (streams.Sums.empty(found.floats.shape[1]) for _ in range(2))
+    for made in (sums, more):
+        made.floats[...], made.integers[...] = found
+    streams.add(sums, more)
+    return np.stack([*streams.logarithms(sums, True), streams.logarithms(sums, False)[0]])
+
+
+def sums_at(edge):
+    """Sums at this edge of memory, made as `streams.Sums.empty` does."""
+    how = How(edge=edge)
+    return lambda several: streams.Sums(
+        placed(np.zeros((3, several)), how), placed(np.zeros((7, several), np.int64), how)
+    )
 
 
 def run_at_both_edges(dtype, everything):
     """Make those calls; return the kernels' arguments that lay at an edge, with the edge."""
     seen = set()
-    run = plan._run
+    run = plan.run
 
     def recorded(name, arguments, count):
         for place, array in enumerate(arguments):
@@ -106,7 +150,10 @@ def run_at_both_edges(dtype, everything):
             }
             with mock.patch.multiple(plan, PARALLEL_FROM=1, PACKED_FROM=1):
                 right = function(x.copy(), axis=1, **arguments | whole)
-                with mock.patch.object(plan, "_run", recorded):
+                with (
+                    mock.patch.object(plan, "run", recorded),
+                    mock.patch.object(streams.Sums, "empty", sums_at(edge)),
+                ):
                     got = function(x, axis=1, **arguments)
             assert np.asarray(got).tobytes() == np.asarray(right).tobytes(), what
     return seen
@@ -121,6 +168,8 @@ def without_scratch(variant):
 def callers_places(name, kinds):
     """The places among a kernel's arguments of what a caller passes; others are allocated."""
     (stored, ndim), places = kinds[0], range(len(kinds))
+    if name in ("added_sums", "log_sums", "signed_log_sums"):
+        return [0, 1]  # not the caller's, but they can be placed as if they were
     whole = [
         place for place in places if isinstance(kinds[place], tuple) and kinds[place][1] == ndim
     ]
@@ -136,7 +185,8 @@ def callers_places(name, kinds):
 def one_without_the_other(name, kinds):
     """Whether a kernel takes a temperature or a mask where others of its formula take both."""
     formula = next((each for each in FORMULAS if name.startswith(f"{each.name}_")), None)
-    tempered = name in ("sample", "class_counts") or (formula is not None and formula.tempered)
+    others = {"sample", "class_counts", *(each.name for each in SIGMOIDS)}
+    tempered = formula.tempered if formula else name in others
     return tempered and (kinds[2] is None) != (kinds[3] is None)
 
 

@@ -20,7 +20,7 @@ from thorough import beyond_first
 
 import fastsoftmax
 from fastsoftmax import sample, softmax
-from fastsoftmax.cpu import plan
+from fastsoftmax.cpu import calls
 from fastsoftmax.sampling import _Sampling
 
 INF, NAN = np.inf, np.nan
@@ -71,7 +71,7 @@ def each_way(request, monkeypatch):
 def counts_of(x, mask=None, temperature=None):
     """What each class of rows counts."""
     counts = np.empty(x.shape, np.int64)
-    plan.class_counts(stored(x), counts, temperature, mask)
+    calls.class_counts(stored(x), counts, temperature, mask)
     return counts
 
 

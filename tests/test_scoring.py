@@ -263,10 +263,10 @@ def test_kernels_keep_to_their_arguments_at_both_edges_of_memory():
 def test_packed_rows_are_tried():
     x = np.zeros((200, PACKED[0]), np.float32)
     seen = []
-    run = plan._run
+    run = plan.run
     with (
         mock.patch.object(plan, "PACKED_FROM", 1),
-        mock.patch.object(plan, "_run", lambda name, *rest: (seen.append(name), run(name, *rest))),
+        mock.patch.object(plan, "run", lambda name, *rest: (seen.append(name), run(name, *rest))),
     ):
         label_log_probabilities(x, np.ones(200, int))
     assert f"{LABEL_LOG_PROBABILITIES.name}_packed_{PACKED[0]}" in seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import math
@@ -17,6 +18,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from verification import alternatives as definitions
 from verification import references
 from verification.exact import Array
 from verification.names import FUNCTIONS
@@ -96,6 +98,40 @@ def curves() -> list[Drawing]:
     ]
 
 
+@functools.cache
+@style.context(["default", _STYLE])
+def alternatives() -> tuple[Drawing, ...]:
+    """softmax and its alternatives side by side, drawn from their definitions."""
+    factors, x = np.geomspace(1, 10, 31), np.linspace(-3, 3, 61)
+    second = {
+        name: _exactly(name, [[c, 2 * c] for c in factors])[:, 1] for name in definitions.COMPARED
+    }
+    first = {
+        name: _exactly(name, [[v, 0.0] for v in x])[:, 0]
+        for name in ("softmax", "taylor_softmax", "entmax15", "sparsemax")
+    }
+    return (
+        _curve(
+            *("from [1, 2] to [10, 20]", "c", factors, second),
+            "The larger result of c [1, 2], from the blurry [1, 2] to the crisp [10, 20]: the "
+            f"same to who divides by the sum, and not to softmax, from {second['softmax'][0]:.3f} "
+            f"to {second['softmax'][-1]:.5f}.",
+        ),
+        _curve(
+            *("the first of [x, 0]", "x", x, first),
+            "The first result of [x, 0]: never 0 or 1 of softmax, both of sparsemax and entmax15, "
+            "and growing on either side of taylor_softmax. (Divided by the sum, or squared, it is "
+            "1 for every x but 0.)",
+        ),
+    )
+
+
+def _exactly(name: str, rows: Sequence[Sequence[float]]) -> Array:
+    """What one of them is for some rows, rounded to float64."""
+    function = definitions.COMPARED[name]
+    return np.array([[float(p) for p in definitions.exactly(function, row)] for row in rows])
+
+
 def _softmax(rows: Array, temperature: Any = 1.0) -> Array:
     """The truth, rounded to float64."""
     exact = references.truth(rows, temperature).of("softmax")
@@ -108,6 +144,9 @@ def _curve(title: str, across: str, x: Array, lines: dict[str, Array], caption: 
     for number, values in enumerate(lines.values()):
         axes.plot(x, values, **_series(number), markevery=10)
     axes.set_ylim(bottom=0)
+    if across == "c":
+        axes.set_xscale("log")
+        axes.set_xticks([1, 2, 5, 10], ["1", "2", "5", "10"])
     if across == "temperature":
         axes.set_xscale("log")
         axes.set_xticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])

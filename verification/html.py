@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from verification import figures
+from verification import alternatives, figures
 from verification import report as reports
 from verification.figures import Drawing
 from verification.names import MEASURED, SUITES
@@ -96,6 +96,7 @@ def to_html(report: Report) -> str:
         _summary(report),
         "<h2>What softmax looks like</h2>",
         _figures(figures.curves()),
+        _alternatives(),
         _errors(report),
         "<h2>Findings</h2>" if report.subjects else "",
         _kinds(report),
@@ -225,6 +226,35 @@ def _by_dtype(drawings: Sequence[Drawing]) -> str:
         f"<details><summary>The same in {escape(dtype)}</summary>{part}</details>"
         for dtype, part in zip(dtypes[1:], parts[1:], strict=True)
     )
+
+
+def _alternatives() -> str:
+    """softmax and its alternatives on a few rows, and as figures."""
+    rows = [
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{_results(function, row)}</td>" for row in _ROWS)
+        + "</tr>"
+        for name, function in alternatives.COMPARED.items()
+    ]
+    heads = [escape(str([int(x) for x in row])) for row in _ROWS]
+    return (
+        "<h2>Why the exponential</h2>\n<p>softmax and its alternatives "
+        "(<code>fastsoftmax.alternatives</code>), computed from their definitions: a blurry row, a "
+        "crisp one, and one that sums to 0.</p>\n"
+        + _table(["", *heads], rows)
+        + _figures(figures.alternatives())
+    )
+
+
+_ROWS = ([1.0, 2.0], [10.0, 20.0], [-2.0, -1.0, 1.0, 2.0])
+
+
+def _results(function: alternatives.Function, row: list[float]) -> str:
+    """What a function makes of a row, in words."""
+    try:
+        return ", ".join(f"{float(p):.5g}" for p in alternatives.exactly(function, row))
+    except ZeroDivisionError:
+        return "none: they sum to 0"
 
 
 def _errors(report: Report) -> str:

@@ -245,13 +245,17 @@ def _others(
     largest = exponential(z, rest, shift_of(z, c), c)
     away = _shifted(row.top, row.second, row.off, row.times, c)
     n = wide(fma(away, c.to_power, c.to_integer) - fma(z, c.to_power, c.to_integer))
-    unscale = wide(c.unscale)
-    divisor = two_sum(wide(largest.h) * unscale, wide(largest.lo) * unscale)
     results = []
     for each, scale in zip(totals_of(counts, total.grids, c), worth, strict=True):
-        value, rest = quotient(each, divisor)
-        results.append(times_power(Pair(value * scale, rest * scale), n))
+        results.append(over_term(Pair(*(part * scale for part in each)), largest, n, c))
     return results
+
+
+def over_term(total: Pair, term: Term, n: Value, c: Constants) -> Pair:
+    """A total, relative to 2**n times the power of a term, over that term."""
+    unscale = wide(c.unscale)
+    divisor = two_sum(wide(term.h) * unscale, wide(term.lo) * unscale)
+    return times_power(quotient(total, divisor), n)
 
 
 def quotient(a: Pair, b: Pair) -> Pair:

@@ -187,6 +187,35 @@ def score(**options: Any) -> None:
     scoring.score(report.Request(**options))
 
 
+class _Logits(click.ParamType):  # type: ignore[type-arg]  # as above
+    """Numbers with commas between them: one row."""
+
+    name = "logits"
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> list[float]:
+        try:
+            return [float(number) for number in str(value).split(",")]
+        except ValueError:
+            if str(value).startswith("-") and "," not in str(value):
+                raise click.NoSuchOption(str(value), ctx=ctx) from None
+            self.fail(f"{value!r} is no row of logits: numbers with commas between them, as 1,2")
+
+
+# Numbers such as -2,-1 are no options.
+@program.command(context_settings={"ignore_unknown_options": True})
+@click.argument("rows", metavar="[LOGITS]...", nargs=-1, type=_Logits())
+@_json("comparing")
+def compare(rows: tuple[list[float], ...], as_json: bool) -> None:
+    """Show softmax and its alternatives side by side.
+
+    LOGITS are numbers with commas between them, a row for each argument. Without any, they are the
+    blurry 1,2 and the crisp 10,20: the same to who divides by the sum, and not to softmax.
+    """
+    from fastsoftmax.command import comparing
+
+    comparing.compare(rows or ([1.0, 2.0], [10.0, 20.0]), as_json)
+
+
 @program.command()
 @_json("machine")
 def info(as_json: bool) -> None:

@@ -177,7 +177,7 @@ class _Group(NamedTuple):
         return smaller(self.first + k, self.last - 1)
 
 
-def _blocks(length: Value, body: Callable[[Value, int], None]) -> None:
+def blocks(length: Value, body: Callable[[Value, int], None]) -> None:
     """Code for a row's elements in fours, or pairs or one by one; the last ones may come twice."""
     for size, condition in (
         (4, length >= 4),
@@ -198,7 +198,7 @@ def _fill(batch: Batch, group: _Group, panel: Array) -> None:
             for i, column in enumerate(columns_of(rows)):
                 panel.store((at + i, g), column)
 
-        _blocks(batch.x.shape[1], block)
+        blocks(batch.x.shape[1], block)
 
 
 def _drain(batch: Batch, group: _Group, panel: Array) -> None:
@@ -210,7 +210,7 @@ def _drain(batch: Batch, group: _Group, panel: Array) -> None:
             for k, values in enumerate(rows_of(columns)):
                 batch.put((group.row(g + k), at), values)
 
-        _blocks(batch.x.shape[1], block)
+        blocks(batch.x.shape[1], block)
 
 
 def beside(array: Array | None, width: int, at: Callable[[Any], tuple[Any, ...]]) -> Value | None:

@@ -17,7 +17,7 @@ from fastsoftmax.cpu.memory import Array, computed_in, part_of
 from fastsoftmax.cpu.sizes import PANEL_LINES, vectors
 
 # Lines of columns that are fetched ahead: no hardware foresees the next page.
-_AHEAD = 12
+AHEAD = 12
 
 
 def _group(
@@ -27,7 +27,7 @@ def _group(
     c, length = Constants(batch.element), batch.x.shape[1]
 
     def fetch(array: Array, i: Any) -> None:
-        line = i + smaller(_AHEAD, length)
+        line = i + smaller(AHEAD, length)
         next_panel = line >= length
         line = select(next_panel, line - length, line)
         column = select(next_panel, left + width, left)

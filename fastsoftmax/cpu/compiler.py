@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numba
 from llvmlite import ir
 from numba import types
-from numba.core import serialize
+from numba.core import cgutils, serialize
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 
@@ -29,7 +29,8 @@ lock: Any = getattr(global_compiler_lock, "_lock", None) or threading.RLock()
 # Needs four options of njit that are not documented: without them, code is right and slower.
 # "_nrt": else Numba would count references to the arrays of a kernel for each row: 1.1x on rows of
 # 1000. (Public: "error_model". "numpy": a division by zero gives infinity or NaN, with no check.)
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+# "fastmath": else what is compiled while a user's function is would have that one's.
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "fastmath": False}
 # For what Python calls: one wrapper less.
 CALLED: dict[str, Any] = OPTIONS | {"no_cfunc_wrapper": True}
 # For what is called by its address alone: no wrapper, each of which takes as long to compile.
@@ -55,6 +56,14 @@ def features() -> frozenset[str]:
 def _context() -> Any:
     """Numba's CPU target. No public way."""
     return numba.core.registry.cpu_target.target_context
+
+
+def know_what_is_new() -> None:
+    """Have Numba find overloads that are made while it types the function that calls them.
+
+    Otherwise it looks for new ones before. No public way.
+    """
+    numba.core.registry.cpu_target.typing_context.refresh()
 
 
 class Store(Protocol):
@@ -132,3 +141,21 @@ def emit_call(
     pointer = convention.get_function_type(types.none, kinds).as_pointer()
     callee = builder.inttoptr(place, pointer)
     convention.call_function(builder, callee, types.none, kinds, values)
+
+
+def emit_named_address(context: Any, builder: ir.IRBuilder, name: str, kept: Any) -> ir.Value:
+    """LLVM's code for the address of machine code that each process has somewhere else.
+
+    The code that is written knows its name, of which `binding.add_symbol` tells LLVM the address in
+    this process. ``kept`` is pickled with the code of all that this becomes part of: unpickled
+    before that is loaded, it tells LLVM there.
+
+    Needs the constants of the function's environment, where Numba keeps the exceptions that it
+    raises. The public ways put an address into the code (ctypes), or all of the callee's code.
+    """
+    constants = context.environment.consts
+    if kept not in constants:
+        constants.append(kept)
+    kind = ir.FunctionType(ir.VoidType(), [])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.ptrtoint(function, ir.IntType(64))

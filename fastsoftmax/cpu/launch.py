@@ -170,11 +170,11 @@ def watcher() -> Entry:
 _X86 = platform.machine() in ("x86_64", "AMD64")
 # The control word of x86-64's vector arithmetic at a process's start: to the nearest, subnormal
 # numbers kept, no traps.
-_ORDINARY = 0x1F80
+ORDINARY = 0x1F80
 
 
 @intrinsic
-def _exchange_mode(typing: Any, mode: Any) -> Any:
+def exchange_mode(typing: Any, mode: Any) -> Any:
     """Set the mode of this thread's arithmetic, and return what it was.
 
     Another library may have set it, as by torch.set_flush_denormal, for some threads and not for
@@ -221,14 +221,14 @@ def _take_turns(shared: int) -> None:
     first, last = _now_at(shared + _FIRST), _now_at(shared + _LAST)
     items = last - first
     slot = _next_of(shared + _SLOTS)  # of scratch memory: one for each thread
-    mode = _exchange_mode(_ORDINARY)
+    mode = exchange_mode(ORDINARY)
     chunk = _next_of(shared + _TAKEN)
     while chunk < chunks:
         start, stop = items * chunk // chunks, items * (chunk + 1) // chunks
         _call(address, (arguments, slot, first + start, first + stop))
         _next_of(shared + _DONE)
         chunk = _next_of(shared + _TAKEN)
-    _exchange_mode(mode)
+    exchange_mode(mode)
 
 
 @functools.cache
@@ -288,9 +288,9 @@ def caller(kinds: tuple[types.Type, ...], alone: bool) -> Entry:
 
     @njit(**CALLED)
     def call(arguments: Any, address: int, first: int, last: int) -> None:
-        mode = _exchange_mode(_ORDINARY)
+        mode = exchange_mode(ORDINARY)
         _call(address, (_address_of(arguments), 0, first, last))
-        _exchange_mode(mode)
+        exchange_mode(mode)
 
     @njit(nogil=True, **CALLED)
     def call_shared(

@@ -7,6 +7,7 @@ which keeps Python's lock; larger work is shared (threads.py).
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +17,18 @@ import numpy as np
 from numba import types
 
 from fastsoftmax import source
-from fastsoftmax.arithmetic.formulas import FORMULAS, Formula
+from fastsoftmax.arithmetic.formulas import FORMULAS, SIGMOIDS, Formula
 from fastsoftmax.cpu import compiler, threads
 from fastsoftmax.cpu.launch import Entry, caller, compiled
-from fastsoftmax.cpu.sizes import BLOCK, PACKED, PANEL_LINES, SHORT, VECTOR, cuts_of, vectors
+from fastsoftmax.cpu.sizes import (
+    BLOCK,
+    PACKED,
+    PANEL_LINES,
+    SHORT,
+    VECTOR,
+    cuts_of,
+    vectors,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -43,19 +52,19 @@ def compute(
     *operands: Array,
 ) -> None:  # fmt: skip
     """What a formula makes of x into out; see batch.py for the arguments."""
-    if _shared(x):
+    if shared(x):
         _run_shared(formula, x, out, temperature, mask, *operands)
         return
     plain = temperature is None and mask is None and "scale" not in formula.operands
     packed = _packed_rows(x, out) if plain else 0
     if packed:
         arguments = x, out, None, None, *operands
-        _run(f"{formula.name}_packed_{x.shape[1]}", arguments, packed // _together(x))
+        run(f"{formula.name}_packed_{x.shape[1]}", arguments, packed // _together(x))
         # labels, and their results, are several for a row
         operands = tuple(labels[:, packed:] for labels in operands)
         x, out = x[packed:], out[:, packed:] if operands else out[packed:]
-    kind = _kind_of_rows(x)
-    _run(f"{formula.name}_{kind}", (x, out, temperature, mask, *operands), _items(x))
+    kind = kind_of_rows(x)
+    run(f"{formula.name}_{kind}", (x, out, temperature, mask, *operands), items_of(x))
 
 
 def small(formula: Formula, x: Array, out: Array) -> Callable[[Array, Array], None]:
@@ -63,9 +72,9 @@ def small(formula: Formula, x: Array, out: Array) -> Callable[[Array, Array], No
 
     Everything is decided: arrays of this size are never shared among threads.
     """
-    count = _items(x)
+    count = items_of(x)
     arguments = x, out, None, None, *_memory(x, 1)
-    call, address = _variant(f"{formula.name}_{_kind_of_rows(x)}", _kinds_of(arguments), True)
+    call, address = _variant(f"{formula.name}_{kind_of_rows(x)}", _kinds_of(arguments), True)
     without = len(arguments) == 4
 
     def run(x: Array, out: Array) -> None:
@@ -75,48 +84,7 @@ def small(formula: Formula, x: Array, out: Array) -> Callable[[Array, Array], No
     return run
 
 
-def weighted(x: Array, out: Array, sign: Array, weight: Array) -> None:
-    """log|sum(weight * exp(x))| of rows of x into out, and the sum's sign."""
-    _run("weighted", (x, out, sign, weight), len(x))
-
-
-def largest_products(x: Array, weight: Array | None) -> Array:
-    """The size of each row's largest product with its weights; NaN where one is not finite."""
-    out = np.empty(len(x))
-    _run("largest_products", (x, weight, out), len(x))
-    return out
-
-
-def counted_products(x: Array, weight: Array | None, scale: Array) -> Array:
-    """What products times a row's scale count; see sums.py."""
-    out = np.empty((len(x), 2), np.int64)
-    _run("counted_products", (x, weight, scale, out), len(x))
-    return out
-
-
-def sample(
-    x: Array, out: Array, temperature: Array | None, mask: Array | None, uniforms: Array
-) -> None:
-    """The classes of rows of x that uniform numbers (rows, draws) draw, into out; -1 for none."""
-    _run("sample", (x, out, temperature, mask, uniforms), len(x))
-
-
-def class_counts(x: Array, out: Array, temperature: Array | None, mask: Array | None) -> None:
-    """The integers that the classes of rows of x are drawn by, into out."""
-    _run("class_counts", (x, out, temperature, mask), len(x))
-
-
-def picked(uniforms: Array, sums: Array, out: Array) -> None:
-    """As `sample`, of sums of what classes count, up to each."""
-    _run("picked", (uniforms, sums, out), out.size)
-
-
-def divergence(p: Array, q: Array, out: Array, temperature: Array, mask: Array | None) -> None:
-    """The Kullback-Leibler divergence of q's rows from p's, both of logits, into out."""
-    _run("divergence", (p, q, out, temperature, mask), len(p))
-
-
-def _kind_of_rows(x: Array) -> str:
+def kind_of_rows(x: Array) -> str:
     """Which kernels compute the rows of an array, as kernels see it."""
     length = x.shape[1]
     if x.ndim == 3:
@@ -136,19 +104,20 @@ def _together(x: Array) -> int:
     return VECTOR * vectors() // _computed_size(x)
 
 
-def _items(x: Array) -> int:
+def items_of(x: Array) -> int:
     """How many items a kernel does: rows, or panels of columns."""
     return len(x) if x.ndim == 2 else len(x) * -(-x.shape[2] // _together(x))
 
 
-def _memory(x: Array, several: int) -> tuple[Array, ...]:
+def _memory(x: Array, several: int, panels: int = 1) -> tuple[Array, ...]:
     """The scratch memory of so many threads, which columns want, on a cache line's edge.
 
-    Where there is none, this is a MemoryError, and nothing has been written yet.
+    Each has so many panels. Where there is none, this is a MemoryError, and nothing has been
+    written yet.
     """
     if x.ndim == 2 or x.shape[1] > BLOCK:
         return ()
-    each = x.shape[1] * VECTOR * (vectors() if x.shape[1] <= PANEL_LINES else 1)
+    each = panels * x.shape[1] * VECTOR * (vectors() if x.shape[1] <= PANEL_LINES else 1)
     memory = np.empty(several * each + VECTOR, np.uint8)
     start = -memory.ctypes.data % VECTOR
     return (memory[start : start + several * each].reshape(several, each),)
@@ -166,12 +135,12 @@ def _packed_rows(x: Array, out: Array) -> int:
     return len(x) // _together(x) * _together(x) if fits else 0
 
 
-def _shared(x: Array) -> bool:
+def shared(x: Array) -> bool:
     """Whether rows are so few and so long that all threads share each of them."""
     if x.ndim == 3 or x.shape[1] <= BLOCK:
         return False
     count, length = x.shape
-    several = _threads(x.size, 2)
+    several = threads_for(x.size, 2)
     return length > AT_ONCE or (several > 1 and count < 4 * several)
 
 
@@ -187,11 +156,11 @@ def _run_shared(
     if formula.chooses:
         of_cuts = (np.empty((len(operands[0]), cuts), np.int64),)
     for kind in "maxima", "counts":
-        _run(f"{formula.name}_{kind}", (x, out, temperature, mask, *of_cuts, *noted), cuts)
+        run(f"{formula.name}_{kind}", (x, out, temperature, mask, *of_cuts, *noted), cuts)
     if formula.chooses:
         operands[0][:] = _first_of(of_cuts[0].reshape(-1, len(x), each), x, mask)
     items = cuts if formula.mapped else len(x)
-    _run(f"{formula.name}_cuts", (x, out, temperature, mask, *operands, *noted), items)
+    run(f"{formula.name}_cuts", (x, out, temperature, mask, *operands, *noted), items)
 
 
 def _first_of(labels: Array, x: Array, mask: Array | None) -> Array:
@@ -216,20 +185,20 @@ def numbers_of(stored: Array) -> Array:
     return (stored.view(np.float16) if halves else stored).astype(np.float64)
 
 
-def _threads(size: int, count: int) -> int:
+def threads_for(size: int, count: int) -> int:
     """How many threads share ``count`` items that have ``size`` logits together."""
     if size < PARALLEL_FROM or count < 2:
         return 1
     return min(threads.number(), count)
 
 
-def _run(name: str, arguments: tuple[Any, ...], count: int) -> None:
-    """Have a kernel do all its ``count`` items."""
+def run(name: str, arguments: tuple[Any, ...], count: int, panels: int = 1) -> None:
+    """Have a kernel do all its ``count`` items; of columns with so many panels for each thread."""
     if count == 0:
         return
     size = arguments[0].size
-    several = _threads(size, count)
-    arguments = (*arguments, *_memory(arguments[0], several))
+    several = threads_for(size, count)
+    arguments = (*arguments, *_memory(arguments[0], several, panels))
     alone = size < PARALLEL_FROM
     call, address = _variant(name, _kinds_of(arguments), alone)
     if alone:
@@ -257,8 +226,31 @@ def _type_of(kind: Any) -> types.Type:
     return types.Array(numba.from_dtype(np.dtype(kind[0])), kind[1], "A")
 
 
+def types_of(kinds: tuple[Any, ...]) -> tuple[types.Type, ...]:
+    """Numba's types of a kernel's arguments."""
+    return tuple(map(_type_of, kinds))
+
+
 class Unavailable(RuntimeError):
     """There is no code for a call, and none can be compiled in this process."""
+
+
+# Those that have kernels.
+_MODULES = (
+    "across",
+    "columns",
+    "cuts",
+    "divergence",
+    "elementwise",
+    "product_across",
+    "product_cuts",
+    "quotients",
+    "sampling",
+    "streamed",
+    "sums",
+    "thresholds",
+    "weighted",
+)
 
 
 @functools.cache
@@ -270,7 +262,9 @@ def _kernels() -> dict[str, Any]:
             "yet for this call: start the process again"
         )
     # Here, as a process that finds its code in the cache needs none of these: 60 ms.
-    from fastsoftmax.cpu import across, batch, columns, cuts, divergence, sampling, sums, weighted  # noqa: F401  # noqa: F401
+    for module in _MODULES:
+        importlib.import_module(f"fastsoftmax.cpu.{module}")
+    from fastsoftmax.cpu import batch
 
     return batch.KERNELS
 
@@ -282,8 +276,13 @@ def _variant(name: str, kinds: tuple[Any, ...], alone: bool) -> tuple[Entry, int
         raise Unavailable(
             "NUMBA_DISABLE_JIT is set, and fastsoftmax computes by compiled code alone: unset it"
         )
-    signature = tuple(map(_type_of, kinds))
-    return caller(signature, alone), compiled(name, signature, _kernels)
+    return caller(types_of(kinds), alone), address(name, kinds)
+
+
+def address(name: str, kinds: tuple[Any, ...]) -> int:
+    """The address of a kernel's code for arguments of these kinds, (dtype.char, ndim) or None."""
+    place: int = compiled(name, types_of(kinds), _kernels)
+    return place
 
 
 Variant = tuple[str, tuple[Any, ...]]
@@ -291,8 +290,13 @@ Variant = tuple[str, tuple[Any, ...]]
 
 def all_variants() -> list[Variant]:
     """Every kernel and kinds of arguments for which code can be compiled."""
-    picked = "picked", (("d", 2), ("l", 2), ("l", 2))
-    return [*(variant for dtype in "dfHh" for variant in _variants_of(dtype)), picked]
+    sums, results = (("d", 2), ("l", 2)), (("d", 1),) * 2
+    others: list[Variant] = [
+        ("picked", (("d", 2), ("l", 2), ("l", 2))),
+        ("added_sums", sums * 2), ("log_sums", sums + results[:1]),
+        ("signed_log_sums", sums + results),
+    ]  # fmt: skip
+    return others + [variant for dtype in "dfHh" for variant in _variants_of(dtype)]
 
 
 def common_variants() -> list[Variant]:
@@ -324,9 +328,14 @@ def _variants_of(dtype: str) -> list[Variant]:
             for temperature in (None, row) if formula.tempered else (None,):
                 kinds = x, out, temperature, mask, *operands, *others
                 variants.append((f"{formula.name}_{kind}", kinds))
+    sums = ("d", 2), ("l", 2)
+    variants.append(("weighted_sums", ((dtype, 2), *sums, ("d", 2))))
+    variants += [("sums", ((dtype, 2), *sums, mask)) for mask in (None, ("?", 2))]
     for mask, temperature in itertools.product((None, ("?", 2)), (None, ("d", 1))):
         kinds = (dtype, 2), ("l", 2), temperature, mask
         variants += [("sample", (*kinds, ("d", 2))), ("class_counts", kinds)]
+        both = (dtype, 2), (dtype, 2), temperature, mask
+        variants += [(function.name, both) for function in SIGMOIDS]
     for formula, length in itertools.product(FORMULAS, PACKED):
         operands = _operands_of(formula, dtype, 2)
         out = dtype, 2 if formula.mapped or operands else 1

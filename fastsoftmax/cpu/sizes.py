@@ -1,4 +1,4 @@
-"""Sizes that the plan and the kernels share, without a kernel being loaded."""
+"""Sizes and limits that the plan and the kernels share, without a kernel being loaded."""
 
 from __future__ import annotations
 
@@ -27,9 +27,18 @@ PANEL_LINES = 2048
 
 # The most labels that kernels choose for a row.
 MOST_CHOSEN = 16
+# Temperatures that kernels take: the reciprocals of colder ones leave the range of float64, and the
+# rests of hotter ones' are subnormal.
+COLDEST = 2.0**-1000
+HOTTEST = 2.0**900
+# Colder ones make infinities of all float32 differences but those below 2**-121.
+COLDEST_SINGLE = 2.0**-249
 
 # Cuts of a row that threads share, at most: each begins with a look at what is noted of all.
 MOST_CUTS = 64
+
+# Digits of 32 bits that hold any sum of 2**60 numbers of float64.
+DIGITS = 68
 
 
 def vectors() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax.cpu import plan
+from fastsoftmax.cpu import calls, plan
 
 Array = np.ndarray[Any, Any]
 
@@ -26,14 +26,14 @@ def total(x: Array) -> float:
     parts = [
         part for part in (x[:whole].reshape(-1, _PIECE), x[whole:].reshape(1, -1)) if part.size
     ]
-    tops = [plan.largest_products(part, None) for part in parts]
+    tops = [calls.largest_products(part, None) for part in parts]
     top = max((float(each.max()) for each in tops), default=0.0)
     if not (_SMALLEST < top < math.inf) or any(np.isnan(each).any() for each in tops):
         return _odd_total(x)
     power = _BITS - math.frexp(top)[1]
     high = low = 0
     for part in parts:
-        counts = plan.counted_products(part, None, np.full(len(part), math.ldexp(1.0, power)))
+        counts = calls.counted_products(part, None, np.full(len(part), math.ldexp(1.0, power)))
         high, low = high + sum(counts[:, 0].tolist()), low + sum(counts[:, 1].tolist())
     return math.ldexp((high << _BITS) + low, -power - _BITS)
 
@@ -48,11 +48,11 @@ def _odd_total(x: Array) -> float:
 
 def products(x: Array, weight: Array | None) -> Array:
     """sum(weight * x) of each row in float64, the same in any order; 0 * infinity is 0."""
-    tops = plan.largest_products(x, weight)
+    tops = calls.largest_products(x, weight)
     odd = ~((tops > _SMALLEST) & (tops < math.inf))
     bits = min(_BITS, 61 - x.shape[1].bit_length())
     power = bits - np.frexp(np.where(odd, 1.0, tops))[1]
-    counts = plan.counted_products(x, weight, np.ldexp(1.0, power))
+    counts = calls.counted_products(x, weight, np.ldexp(1.0, power))
     high, low = counts[:, 0], counts[:, 1]
     left = (high & 0xFFFFFFFF) + np.ldexp(low.astype(np.float64), -_BITS)
     sums: Array = np.ldexp((high >> 32).astype(np.float64) * 2.0**32 + left, -power)

@@ -38,6 +38,7 @@ from fastsoftmax.arithmetic.pairs import (
     LN2_HIGH,
     LN2_LOW,
     Constants,
+    Pair,
     Sums,
     add_terms,
     added,
@@ -89,7 +90,8 @@ class _Weighted:
         return variables.get()
 
 
-def _sign(x: Value) -> Value:
+def sign_of(x: Value) -> Value:
+    """1, 0 or -1."""
     return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x))
 
 
@@ -158,27 +160,30 @@ def _weighted(
         most = _largest(row, lambda x, w: _power_of(x, w, off))
         most = (most + 1.5 * 2.0**52) - 1.5 * 2.0**52
         counts, found = _counted(row, off, most, c)
-        value, one = _logarithm(counts, off, most, c)
+        (whole,) = totals_of(counts, _GRIDS, c)
+        value, one = logarithm_of_total(whole, off, most)
         out.store((line,), value)
         sign.store((line,), one)
         for _ in when(found | (most - most != 0.0) | (top - top != 0.0)):
             total = _beyond_numbers(row)
-            sign.store((line,), _sign(total))
+            sign.store((line,), sign_of(total))
             out.store((line,), select(total == 0.0, -INFINITY, total * total))
 
 
-def _logarithm(counts: State, off: Value, most: Value, c: Constants) -> tuple[Value, Value]:
-    """The logarithm of the absolute value of what was counted, and its sign."""
-    ((high, low),) = totals_of(counts, _GRIDS, c)
-    one = _sign(high)
+def logarithm_of_total(total: Pair, off: Value, most: Value) -> tuple[Value, Value]:
+    """The logarithm of a total's absolute value, relative to a power and exp(off), and its sign."""
+    high, low = total
+    one = sign_of(high)
     # where it is near, the power is part of what the logarithm is taken of
     near = (most > -400.0) & (most < 400.0)
     power = from_bits((to_integer(select(near, most, 0.0)) + 1023) << 52) * (one * 2.0**_ROOM)
     left = select(near, 0.0, most)
     value, rest = logarithm(high * power, low * power)
-    s, s_rest = two_sum(left * LN2_HIGH, value)
+    whole = left * LN2_HIGH  # exact of integers of 11 bits, with a rest of others
+    s, s_rest = two_sum(whole, value)
     t, t_rest = two_sum(off, s)
-    result = t + (t_rest + (s_rest + fma(left, LN2_LOW, rest)))
+    small = fma(left, LN2_LOW, rest) + fma(left, LN2_HIGH, -whole)
+    result = t + (t_rest + (s_rest + small))
     return select(value > -INFINITY, result, -INFINITY), one
 
 
