@@ -143,7 +143,7 @@ of_every_kind = pytest.mark.parametrize(
     ("formula", "dtype"), KINDS, ids=[f"{formula.name}-{dtype}" for formula, dtype in KINDS]
 )
 of_tempered_kinds = pytest.mark.parametrize(
-    ("formula", "dtype"), [kind for kind in KINDS if kind[0].tempered]
+    ("formula", "dtype"), [kind for kind in [*KINDS, (TOP_K, "float64")] if kind[0].tempered]
 )
 
 

@@ -289,6 +289,7 @@ class Steps:
         first. NaN counts as infinity, as a row that holds it has no other result.
         """
         results = [self._result_at_label(*each) for each in zip(seen, made, strict=True)]
+        ranked = [self._ranked(j, *each) for j, each in enumerate(zip(seen, made, strict=True))]
         element = self.batch.kind.element
         first = [number(INFINITY, element), number(-1, INT64)]
         none = [number(-INFINITY, element), number(BEYOND, INT64)]
@@ -300,7 +301,7 @@ class Steps:
                 after = list(states)
                 for j, value in enumerate(values):
                     row = j % len(after)
-                    value = seen[row].of(value)
+                    value = ranked[row].of(value)
                     found = [select(value == value, value, INFINITY), self.place.number(k, j)]
                     left = _comes_before(given[row], found)
                     better = left & _comes_before(found, after[row])
@@ -313,6 +314,16 @@ class Steps:
             for j, (_, label) in enumerate(states):
                 self.place.put_label(j, i, label, results[j])
             self.group.leave()  # before the next are put together under the same name
+
+    def _ranked(self, j: int, seen: Seen, made: Pair) -> Seen:
+        """What a row's logits are ranked by: the CPU's logits, which some temperatures change.
+
+        At a temperature of 0 all but the largest are alike, beside NaN or infinity all others.
+        """
+        if seen.tempered is None:
+            return seen
+        top = select(made.value == made.value, seen.tempered.top, INFINITY)
+        return seen._replace(tempered=tempered(self.place.temperature(j), top))
 
     def made_of(self, seen: Seen, value: Value) -> Value:
         """What a result is made of: the logit, or its exponential, which may have been kept."""
