@@ -95,7 +95,7 @@ COMMON = [
     (Kind(SOFTMAX, "float32"), HOPPER),
     (Kind(LOG_SOFTMAX, "bfloat16"), HOPPER),
     (Kind(LOGSUMEXP, "float64"), AMPERE),
-    (Kind(LABEL_LOG_PROBABILITIES, "float16"), AMPERE),
+    (Kind(LABEL_LOG_PROBABILITIES, "float32"), HOPPER),
     (Kind(TOP_K, "float32"), HOPPER),
 ]
 

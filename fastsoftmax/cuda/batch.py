@@ -39,7 +39,7 @@ class Kind(NamedTuple):
     @property
     def roomy(self) -> bool:
         """Whether there is one total and nothing else, which leaves registers for logits."""
-        alone = self.formula.totals == 1 and not self.formula.chooses
+        alone = self.formula.totals == 1 and self.formula.at_label is None
         return alone and self.temperature is None and not self.masked
 
     @property
