@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastsoftmax import checks
 from fastsoftmax.container import Container
 from fastsoftmax.containers import PLAIN, container_of
 from fastsoftmax.cuda.elements import numpy_type
@@ -102,6 +103,14 @@ def operand(name: str, argument: Any, source: Source, reduced: Axes = ()) -> Arr
 def mask(where: Any, source: Source) -> Array | None:
     """``where`` as an array; None where it leaves out nothing."""
     return None if where is None or where is True else operand("where", where, source)
+
+
+def how_many(k: Any, length: int) -> int:
+    """How many classes are wanted, of so many that there are."""
+    number = checks.integer("k", k)
+    if not 1 <= number <= length:
+        raise ValueError(f"k must be from 1 to the {length} classes that there are, got {number}")
+    return number
 
 
 def place(out: Any, source: Source) -> Any:

@@ -6,12 +6,57 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax import arguments, checks, extended, layout
-from fastsoftmax.arithmetic.formulas import LABEL_LOG_PROBABILITIES, LOG_SOFTMAX, SOFTMAX
+from fastsoftmax import arguments, call, checks, extended, layout
+from fastsoftmax.arithmetic.formulas import LABEL_LOG_PROBABILITIES, LOG_SOFTMAX, SOFTMAX, TOP_K
 from fastsoftmax.call import Call
 from fastsoftmax.cpu import largest, plan
 
 Array = np.ndarray[Any, Any]
+
+
+def log_probabilities(
+    logits: Any, labels: Any, axis: Any, *, dim: Any, out: Any, where: Any, temperature: Any,
+    dtype: Any, target: Any, stream: Any,
+) -> Any:  # fmt: skip
+    """The log-probabilities of labels, as the caller wants them, wherever the logits are."""
+    formula, name = LABEL_LOG_PROBABILITIES, "logits"
+    library, axis = call.on_gpu(formula, name, logits, axis, dim, target, stream)
+    if library is None:
+        return call.on_host(
+            AtLabels, formula, name, logits, axis, dim=dim, out=out, labels=labels, where=where,
+            temperature=temperature, dtype=dtype, target=target,
+        )  # fmt: skip
+    # Where there is no GPU, nobody waits for the import of this.
+    from fastsoftmax.device_labels import DeviceAtLabels
+
+    there = DeviceAtLabels(formula, name, library, logits, axis, dtype, stream)
+    there.leave_out(where)
+    there.divide_by(temperature)
+    there.take_labels(labels)
+    there.write_to(out, keepdims=False)
+    return there.run()
+
+
+def largest_probabilities(
+    logits: Any, k: Any, axis: Any, *, dim: Any, where: Any, temperature: Any, dtype: Any,
+    target: Any, stream: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """The largest probabilities and their places, for the caller, wherever the logits are."""
+    library, axis = call.on_gpu(TOP_K, "logits", logits, axis, dim, target, stream)
+    if library is None:
+        pair: tuple[Any, Any] = call.on_host(
+            Top, TOP_K, "logits", logits, axis, dim=dim, act=Top.with_places, labels=k,
+            where=where, temperature=temperature, dtype=dtype, target=target,
+        )  # fmt: skip
+        return pair
+    from fastsoftmax.device_labels import DeviceTop
+
+    there = DeviceTop(TOP_K, "logits", library, logits, axis, dtype, stream)
+    there.leave_out(where)
+    there.divide_by(temperature)
+    there.take_number(k)
+    there.write_to(None, keepdims=False)
+    return there.with_places()
 
 
 class AtLabels(Call):
@@ -53,6 +98,14 @@ class AtLabels(Call):
     def _compute(self, x: Array, out: Array, temperature: Array | None, mask: Array | None) -> None:
         plan.compute(self._kernels, x, out, temperature, mask, self._seen_labels)
 
+    def _compute_there(
+        self, x: Array, out: Array, temperature: Array | None, mask: Array | None
+    ) -> None:
+        from fastsoftmax.cuda import staged
+
+        places, labels = (np.moveaxis(each, 0, 1) for each in (out, self._seen_labels))
+        staged.compute(self._formula, x, places, temperature, mask, labels)
+
     def _back(self, rows: layout.Rows, made: Array) -> Array:
         return rows.back_several(made, self._axis)
 
@@ -71,10 +124,7 @@ class Top(AtLabels):
 
     def _take_labels(self) -> None:
         """Check how many are wanted; where they are is not known yet."""
-        k = checks.integer("k", self._given)
-        length = self._shape[self._axis]
-        if not 1 <= k <= length:
-            raise ValueError(f"k must be from 1 to the {length} classes that there are, got {k}")
+        k = arguments.how_many(self._given, self._shape[self._axis])
         shape = *self._shape[: self._axis], k, *self._shape[self._axis + 1 :]
         self._labels = np.empty(shape, np.int64)
 

@@ -73,12 +73,8 @@ def rows(
             if result is not None:
                 return result
     name = _LOGITS.get(formula.name, "x")
-    library = _library(name, x, target, stream)
-    if dim is not None:
-        _refuse_both(formula, axis, dim)
+    library, axis = on_gpu(formula, name, x, axis, dim, target, stream)
     if library is not None:
-        if dim is not None:
-            axis = containers.container_of(x).axis(name, x, axis, dim)
         # Where there is no GPU, nobody waits for the import of these.
         from fastsoftmax import device, plain
 
@@ -108,6 +104,18 @@ def on_host(
         _refuse_both(function, axis, dim)
     act = act or kind.plain
     return _each(act, function, name, x, axis, dim, out, keepdims, kind=kind, **beside)
+
+
+def on_gpu(
+    function: Function, name: str, x: Any, axis: Any, dim: Any, target: Any, stream: Any
+) -> tuple[Any, Any]:
+    """The library of logits on a GPU and their axis there; None and ``axis`` of others."""
+    library = _library(name, x, target, stream)
+    if dim is not None:
+        _refuse_both(function, axis, dim)
+        if library is not None:
+            axis = containers.container_of(x).axis(name, x, axis, dim)
+    return library, axis
 
 
 def _refuse_both(function: Function, axis: Any, dim: Any) -> None:
@@ -265,9 +273,7 @@ class Call:
         counted = None if self._mask is None else rows.view(self._mask)
         place = self._kernel_place(rows, seen, numbers, counted)
         if self._there:
-            from fastsoftmax.cuda import staged
-
-            staged.compute(self._formula, seen, place, numbers, counted)
+            self._compute_there(seen, place, numbers, counted)
         else:
             self._compute(layout.stored(seen), layout.stored(place), numbers, counted)
         return self._back(rows, place)
@@ -288,6 +294,14 @@ class Call:
     def _compute(self, x: Array, out: Array, temperature: Array | None, mask: Array | None) -> None:
         """Have kernels compute rows or columns into ``out``, arrays as these know them."""
         plan.compute(self._formula, x, out, temperature, mask)
+
+    def _compute_there(
+        self, x: Array, out: Array, temperature: Array | None, mask: Array | None
+    ) -> None:
+        """Have a GPU compute them."""
+        from fastsoftmax.cuda import staged
+
+        staged.compute(self._formula, x, out, temperature, mask)
 
     def _weighted(self) -> tuple[Array, Array]:
         """log|sum(weight * exp(x))| and the sum's sign, with the reduced axes at length 1."""

@@ -108,16 +108,19 @@ class DeviceCall:
 
     def write_to(self, out: Any, keepdims: bool) -> None:
         """Take the array for the result, None for a new one, and whether reduced axes are kept."""
-        kept = [axis for axis in range(len(self._shape)) if axis not in self._axes]
-        whole = self._formula.mapped or keepdims
-        self._kept = list(range(len(self._shape))) if whole else kept
-        sizes = self._shape if self._formula.mapped else self._reduced
+        self._kept, sizes = self._axes_of_results(keepdims)
         self._final = tuple(sizes[axis] for axis in self._kept)
         self._out = None if out is None else self._beside("out", out)
         if self._out is not None:
             self._check_out(self._out)
         elif self._computed != self._result and not self._x.library.converts:
             self._x.library.refuse(self._x, "leave out dtype=")
+
+    def _axes_of_results(self, keepdims: bool) -> tuple[list[int], Shape]:
+        """Which of the logits' axes results have, and the sizes of all of them."""
+        mapped, axes = self._formula.mapped, range(len(self._shape))
+        kept = [axis for axis in axes if mapped or keepdims or axis not in self._axes]
+        return kept, self._shape if mapped else self._reduced
 
     def _check_out(self, out: Held) -> None:
         view = out.view
@@ -136,9 +139,9 @@ class DeviceCall:
         if view.dtype != self._computed and not out.library.converts:
             advice = "" if self._computed == self._result else ", without dtype="
             out.library.refuse(out, f"pass an out of {self._computed}{advice}")
-        for other in (self._x, self._mask, self._temperature):
+        for other in self._read():
             in_place = self._formula.mapped and other is self._x
-            if not isinstance(other, Held) or (in_place and view.same_memory(other.view)):
+            if in_place and view.same_memory(other.view):
                 continue
             if view.overlaps(other.view):
                 raise ValueError(
@@ -149,10 +152,14 @@ class DeviceCall:
 
     # --- the stream -----------------------------------------------------------------------------
 
+    def _read(self) -> list[Held]:
+        """The arrays that kernels read and that live on the device of this call."""
+        given = self._x, self._mask, self._temperature
+        return [each for each in given if isinstance(each, Held)]
+
     def _held(self) -> list[Held]:
         """All arrays of this call that live on its device."""
-        given = self._x, self._mask, self._temperature, self._out
-        return [each for each in given if isinstance(each, Held)]
+        return self._read() if self._out is None else [*self._read(), self._out]
 
     def _other_streams(self) -> set[int]:
         """The streams, beside that of the call, on which its arrays' values are in order."""
@@ -186,7 +193,8 @@ class DeviceCall:
     def run(self) -> Any:
         """Queue the computation, and return the array that its result will be in."""
         with self._in_order():
-            made = self._destination_without_logits() if 0 in self._shape else self._computed_rows()
+            nothing = 0 in self._shape or 0 in self._final
+            made = self._destination_without_logits() if nothing else self._computed_rows()
             return self._delivered(made)
 
     def _computed_rows(self) -> Held:
@@ -196,7 +204,7 @@ class DeviceCall:
         place = self._destination(rows)
         seen = self._seen(x, rows)
         with self._seen_mask(rows) as mask, self._seen_temperature(rows) as temperature:
-            self._compute(seen, place.seen, temperature, mask)
+            self._compute(rows, seen, place.seen, temperature, mask)
         return place.held
 
     def _check_layouts(self, x: Held, rows: layout.Rows) -> None:
@@ -219,12 +227,14 @@ class DeviceCall:
             place = self._destination(rows)
             seen = x.transpose(rows.order).reshape(rows.seen[True])
             assert seen is not None
-            self._compute(seen, place.seen, None, None)
+            self._compute(rows, seen, place.seen, None, None)
         return place.held
 
     def _compute(
-        self, x: View, out: View, temperature: float | View | None, mask: View | None
-    ) -> None:
+        self, rows: layout.Rows, x: View, out: View, temperature: float | View | None,
+        mask: View | None,
+    ) -> None:  # fmt: skip
+        """Queue the kernels for rows, of arrays as these see them."""
         plan.compute(self._formula, x, out, temperature, mask, self._stream)
 
     def _new(self, like: Held, shape: Shape, order: list[int]) -> Held:
@@ -241,18 +251,22 @@ class DeviceCall:
                 return Destination(out, seen)
         if out is not None and not out.library.converts:
             out.library.refuse(out, "pass one that lies in memory as x, or in C order")
-        order = [self._kept.index(axis) for axis in rows.order if axis in self._kept]
-        made = self._new(out or self._x, self._final, order)
+        made = self._new(out or self._x, self._final, self._order(rows))
         seen = self._result_seen(made.view, rows)
         assert seen is not None  # it lies in memory as it is seen
         return Destination(made, seen)
 
     def _result_seen(self, view: View, rows: layout.Rows) -> View | None:
         """What a kernel sees of an array for results."""
-        mapped = self._formula.mapped
-        whole = view if mapped else view.reshape(self._reduced)
-        assert whole is not None  # axes of length 1 take no copy
-        return whole.transpose(rows.order).reshape(rows.seen[mapped])
+        return view.transpose(self._order(rows)).reshape(self._results_seen_as(rows))
+
+    def _order(self, rows: layout.Rows) -> list[int]:
+        """The results' axes in the order in which kernels see them."""
+        return [self._kept.index(axis) for axis in rows.order if axis in self._kept]
+
+    def _results_seen_as(self, rows: layout.Rows) -> Shape:
+        """The shape in which kernels see results."""
+        return rows.seen[self._formula.mapped]
 
     def _converted(self, held: Held, dtype: str) -> Held:
         """An array in another type, if it is of one."""
@@ -265,10 +279,13 @@ class DeviceCall:
     def _seen(self, held: Held, rows: layout.Rows, mapped: bool = True) -> View:
         """What a kernel sees of an array: itself, or a copy where its layout has no such view."""
         shape = self._shape if mapped else self._reduced
-        wanted = rows.seen[mapped]
-        seen = held.view.broadcast(shape).transpose(rows.order).reshape(wanted)
+        return self._seen_as(held, shape, rows.order, rows.seen[mapped])
+
+    def _seen_as(self, held: Held, shape: Shape, order: list[int], wanted: Shape) -> View:
+        """An array broadcast to a shape, its axes in another order, and in another shape then."""
+        seen = held.view.broadcast(shape).transpose(order).reshape(wanted)
         if seen is None:
-            array = held.library.rows(held, shape, rows.order, wanted)
+            array = held.library.rows(held, shape, order, wanted)
             self._copies.append(array)
             seen = held.library.hold(held.name, array, self._stream).view
         return seen

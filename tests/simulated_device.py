@@ -45,7 +45,7 @@ class Standard(OnDevice):
 class Namespace:
     """What of the standard's functions are used here."""
 
-    float16, float32, float64 = np.float16, np.float32, np.float64
+    float16, float32, float64, int64 = np.float16, np.float32, np.float64, np.int64
     bfloat16 = ml_dtypes.bfloat16
 
     @staticmethod
@@ -90,7 +90,7 @@ class StandIn:
     def __init__(self):
         self.calls = []
 
-    def __call__(self, formula, x, out, temperature, mask, stream):
+    def __call__(self, formula, x, out, temperature, mask, stream, labels=None):
         self.calls.append((formula.name, x, out, temperature, mask, stream))
         function = getattr(fastsoftmax, formula.name)
         values, place, given, present = map(memory, (x, out, temperature, mask))
@@ -98,4 +98,9 @@ class StandIn:
         if temperature is not None:
             columns = isinstance(given, np.ndarray)
             options["temperature"] = np.expand_dims(given, 1) if columns else given
+        if formula.chooses:
+            place[...], memory(labels)[...] = function(values, labels.shape[1], axis=1, **options)
+            return
+        if labels is not None:
+            options["labels"] = memory(labels)
         place[...] = function(np.array(values), axis=1, **options)

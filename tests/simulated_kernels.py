@@ -11,10 +11,10 @@ from numba import config
 
 import fastsoftmax
 from fastsoftmax.arithmetic import generated
-from fastsoftmax.arithmetic.formulas import FORMULAS
+from fastsoftmax.arithmetic.formulas import FORMULAS, LABEL_LOG_PROBABILITIES, TOP_K
 from fastsoftmax.arithmetic.lanes import INT64, number, when
 from fastsoftmax.cuda import plan, simulated
-from fastsoftmax.cuda.batch import Kind
+from fastsoftmax.cuda.batch import PARAMETERS, Kind
 from fastsoftmax.cuda.cuts import LINES
 from fastsoftmax.cuda.device import device
 from fastsoftmax.cuda.shape import Hardware, Shape
@@ -79,6 +79,10 @@ def same(a, b):
 def expected(formula, x, temperature, mask):
     function = getattr(fastsoftmax, formula.name)
     options = {} if temperature is None else {"temperature": temperature}
+    if formula.chooses:
+        return function(x, several(formula, x), axis=1, where=mask, **options)[0]
+    if formula.at_label:
+        options["labels"] = labels_of(x)
     return function(x, axis=1, where=mask, **options)
 
 
@@ -89,32 +93,69 @@ def assert_same(formula, out, x, temperature=None, mask=None):
     assert equal.all(), (where, out[~equal][:3], want[~equal][:3])
 
 
+SEVERAL = 3
+
+
+def several(formula, x):
+    """How many labels there are of a row."""
+    return min(SEVERAL, x.shape[1]) if formula.chooses else SEVERAL
+
+
+def place_of_labels(formula, x):
+    """Labels, or where kernels write those that they choose; None where there are none."""
+    if formula.chooses:
+        return np.full((x.shape[0], several(formula, x), *x.shape[2:]), -7)
+    return labels_of(x) if formula.at_label else None
+
+
+def check_chosen(formula, labels, x, temperature, mask):
+    """That the labels are of the largest logits, in their order, if kernels choose them."""
+    if formula.chooses:
+        options = {} if temperature is None else {"temperature": temperature}
+        wanted = fastsoftmax.top_k(x, labels.shape[1], axis=1, where=mask, **options)[1]
+        np.testing.assert_array_equal(labels, wanted)
+
+
+def labels_of(x):
+    """Labels for rows: the first class, the last, and any."""
+    outer, length, *inner = x.shape
+    labels = np.random.default_rng([length, 9]).integers(0, length, (outer, SEVERAL, *inner))
+    labels[::2, 0], labels[::3, 1] = 0, length - 1
+    return labels
+
+
 def outcome(formula, x):
     """An array for results, full of what no result is, with a guard on either side."""
     shape = x.shape if formula.mapped else (x.shape[0], *x.shape[2:])
+    if formula.at_label:
+        shape = (x.shape[0], several(formula, x), *x.shape[2:])
     return np.full(shape, 77, x.dtype)
 
 
 # float16 and bfloat16 are float32 but for what is loaded and stored: each with two formulas.
 KINDS = [
     *((formula, dtype) for formula in FORMULAS for dtype in ("float32", "float64")),
+    (LABEL_LOG_PROBABILITIES, "float32"),
+    (TOP_K, "float32"),
     *zip(FORMULAS, ("float16", "bfloat16", "bfloat16", "float16"), strict=True),
 ]
 of_every_kind = pytest.mark.parametrize(
     ("formula", "dtype"), KINDS, ids=[f"{formula.name}-{dtype}" for formula, dtype in KINDS]
 )
 of_tempered_kinds = pytest.mark.parametrize(
-    ("formula", "dtype"), [kind for kind in KINDS if kind[0].tempered]
+    ("formula", "dtype"), [kind for kind in [*KINDS, (TOP_K, "float64")] if kind[0].tempered]
 )
 
 
 def run(formula, x, out, temperature=None, mask=None):
     """As a call does."""
     each = isinstance(temperature, np.ndarray)
+    labels = place_of_labels(formula, x)
     plan.compute(
         formula, view(x), view(out), view(temperature) if each else temperature,
-        None if mask is None else view(mask), 0,
+        None if mask is None else view(mask), 0, None if labels is None else view(labels),
     )  # fmt: skip
+    check_chosen(formula, labels, x, np.expand_dims(temperature, 1) if each else temperature, mask)
 
 
 # --- what kernels are made of ------------------------------------------------------------------
@@ -130,7 +171,7 @@ def test_what_a_thread_does(name):
             threads.THREADS, case.clusters, block * case.clusters, threads.BLOCKS * case.clusters
         )
         with generated.writing(target, None, None), np.errstate(all="ignore"):
-            values = [number(0, INT64)] * 22
+            values = [number(0, INT64)] * len(PARAMETERS)
             values[0], values[4] = (number(a.ctypes.data, INT64) for a in (x, out))
             threads.body(case)(*values)
     np.testing.assert_array_equal(threads.bits(out), threads.bits(threads.wanted(case)))
@@ -185,16 +226,23 @@ def launch(kind, shape, x, out, cuts=1, **more):
     """One kernel, of a layout that it takes."""
     of = Hardware(1, (9, 0))
     offsets = view(x).pointer % 16, view(out).pointer % 16
-    strides = x.strides, out.strides, *(more.get(n, np.empty(())).strides for n in ("mask", "each"))
+    labels = place_of_labels(kind.formula, x)
+    if labels is not None:
+        more["labels"] = labels
+    others = "mask", "each", "labels"
+    strides = x.strides, out.strides, *(more.get(n, np.empty(())).strides for n in others)
     todo = plan.work(kind, x.shape, strides, offsets, of)
     places = [a.ctypes.data for a in (x, out)]
-    places += [more[n].ctypes.data if n in more else 0 for n in ("mask", "each")]
+    places += [more[n].ctypes.data if n in more else 0 for n in others]
     flat = [n for place, step in zip(places, todo.steps, strict=True) for n in (place, *step)]
     notes = more.get("notes")
     arguments = (
-        *flat, 0 if notes is None else notes.ctypes.data, *todo.sizes, cuts, more.get("number", 1.0)
+        *flat, 0 if notes is None else notes.ctypes.data, *todo.sizes, cuts,
+        several(kind.formula, x),
+        more.get("number", 1.0),
     )  # fmt: skip
     simulated.launch(kind, shape, more.get("blocks", 2), arguments)
+    check_chosen(kind.formula, labels, x, None, None)
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -241,7 +289,7 @@ def test_columns_around_what_kernels_hold(formula, dtype, shape, length, inner):
     assert_same(formula, out, x)
 
 
-@of_every_kind
+@pytest.mark.parametrize(("formula", "dtype"), [kind for kind in KINDS if not kind[0].chooses])
 def test_rows_that_blocks_share(formula, dtype):
     width = 16 // BYTES[dtype]
     length, cuts = 130 * width + 1, 3
@@ -323,7 +371,7 @@ def test_strides_of_any_kind(formula, dtype):
         assert_same(formula, out, np.ascontiguousarray(x))
 
 
-@of_every_kind
+@pytest.mark.parametrize(("formula", "dtype"), [kind for kind in KINDS if not kind[0].at_label])
 def test_rows_of_one_logit_anywhere(formula, dtype):
     x = aligned(logits(dtype, (30, 1)), 1)
     memory = np.full(100, 77, dtype=x.dtype)
@@ -339,6 +387,38 @@ def test_rows_of_one_logit_anywhere(formula, dtype):
         assert_same(formula, out, x)
         assert (np.delete(memory, np.arange(4, 4 + 30 * step, step)) == 77).all()
         memory[:] = 77
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(20, 37), (20, 40), (2, 5000), (3, 30, 8), (1, 20_000)])
+def test_what_is_no_label_has_no_probability(dtype, shape):
+    """As nobody reads labels that a device has; and no logit beyond the row's is read."""
+    x = aligned(np.random.default_rng(6).standard_normal(shape).astype(TYPES[dtype]))
+    labels, out = labels_of(x), outcome(LABEL_LOG_PROBABILITIES, x)
+    wanted = expected(LABEL_LOG_PROBABILITIES, x, None, None)
+    wrong = -1, shape[1], -(2**63), 2**63 - 1
+    for place, label in enumerate(wrong):
+        labels.reshape(-1)[place * 5 % labels.size] = label
+    plan.compute(LABEL_LOG_PROBABILITIES, view(x), view(out), None, None, 0, view(labels))
+    none = (labels < 0) | (labels >= shape[1])
+    assert none.any()
+    assert np.isnan(out[none]).all()
+    assert same(out[~none], wanted[~none]).all()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_of_equal_logits_the_first_is_chosen_first(dtype):
+    """Also zeros of either sign; NaN and infinity before all others; -inf where all else is."""
+    for shape in ((9, 70), (9, 33), (2, 5000), (2, 20_000), (2, 40, 6)):
+        random = np.random.default_rng(shape)
+        x = aligned(random.choice([0.0, -0.0, 1.0, -INF], shape).astype(TYPES[dtype]))
+        x[0, :: shape[1] // 3] = random.choice([NAN, INF], x[0, :: shape[1] // 3].shape)
+        x[1, 1:] = -INF
+        mask = random.random(shape) < 0.5
+        for options in ({}, {"mask": mask}, {"temperature": 0.0}):
+            out = outcome(TOP_K, x)
+            run(TOP_K, x, out, **options)
+            assert_same(TOP_K, out, x, **options)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

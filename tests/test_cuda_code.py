@@ -11,7 +11,15 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 from cuda import pathfinder
 from numba import config
 
-from fastsoftmax.arithmetic.formulas import ENTROPY, FORMULAS, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from fastsoftmax.arithmetic.formulas import (
+    ENTROPY,
+    FORMULAS,
+    LABEL_LOG_PROBABILITIES,
+    LOG_SOFTMAX,
+    LOGSUMEXP,
+    SOFTMAX,
+    TOP_K,
+)
 from fastsoftmax.cuda import launch, plan
 from fastsoftmax.cuda.batch import Kind
 from fastsoftmax.cuda.device import STORAGE
@@ -59,7 +67,8 @@ def kernels(kind, name, capability):
     given = LAYOUTS[name]
     given = given._replace(columns=min(given.columns, VECTOR_BYTES // kind.itemsize))
     kind = kind._replace(long=given.length > plan.BLOCK)
-    shapes, _ = plan.shapes(kind.itemsize, kind.roomy, given, Hardware(132, capability))
+    hardware, cut = Hardware(132, capability), not kind.formula.chooses
+    shapes, _ = plan.shapes(kind.itemsize, kind.roomy, given, hardware, cut)
     return [(kind, shape) for shape in shapes]
 
 
@@ -86,6 +95,8 @@ COMMON = [
     (Kind(SOFTMAX, "float32"), HOPPER),
     (Kind(LOG_SOFTMAX, "bfloat16"), HOPPER),
     (Kind(LOGSUMEXP, "float64"), AMPERE),
+    (Kind(LABEL_LOG_PROBABILITIES, "float32"), HOPPER),
+    (Kind(TOP_K, "float32"), HOPPER),
 ]
 
 
@@ -98,15 +109,16 @@ def test_code_of_every_kernel(name, kind, capability):
 
 @pytest.mark.parametrize("name", ["128", "33", "8192", "columns of 50"])
 def test_code_with_all_that_a_call_may_have(name):
-    for kernel in kernels(Kind(ENTROPY, "float64", "each", masked=True), name, HOPPER):
-        check(*kernel, HOPPER)
+    for formula in (ENTROPY, TOP_K):
+        for kernel in kernels(Kind(formula, "float64", "each", masked=True), name, HOPPER):
+            check(*kernel, HOPPER)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_code_of_all_there_is(name, storage):
-    for formula in FORMULAS:
+    for formula in (*FORMULAS, LABEL_LOG_PROBABILITIES, TOP_K):
         for temperature, masked in ((None, False), (None, True), ("one", False), ("each", True)):
             if formula.tempered or not temperature:
                 for kernel in kernels(Kind(formula, storage, temperature, masked), name, HOPPER):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from simulated_device import OnDevice, Standard, StandIn, memory
 
-from fastsoftmax import entropy, log_softmax, logsumexp, softmax
+from fastsoftmax import entropy, label_log_probabilities, log_softmax, logsumexp, softmax, top_k
 from fastsoftmax.cuda import driver, libraries, plan
 from fastsoftmax.cuda.driver import Simulated
 
@@ -307,6 +307,133 @@ def test_an_out_that_overlaps_what_is_read_is_refused(kernel):
     refused(
         ValueError, "out must not overlap temperature: at", out=out, temperature=OnDevice(heat[:1])
     )
+    assert not kernel.calls
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [np.asarray, Standard])
+def test_labels_on_either_side_in_every_layout(kind, cuda):
+    random = np.random.default_rng(4)
+    for x in (np.asarray(each) for each in layouts(X)):
+        for axis in (axis for axis in range(x.ndim) if x.shape[axis]):
+            wide = *x.shape[:axis], 3, *x.shape[axis + 1 :]
+            labels = random.integers(0, x.shape[axis], wide)
+            several = labels, labels.T.copy().T, labels[..., ::-1], labels.take([], axis)
+            for given in (*several, labels.take(0, axis)):
+                for options in ({}, {"stream": 7}, {"dtype": "float64"}):
+                    wanted = label_log_probabilities(x, given, axis, dtype=options.get("dtype"))
+                    same(label_log_probabilities(Standard(x), kind(given), axis, **options), wanted)
+    assert cuda.allocated == 0  # what was copied there is given back
+
+
+def test_labels_that_broadcast_or_are_of_another_type():
+    labels = np.random.default_rng(5).integers(0, 4, (3, 2, 5))
+    for given in (labels[:1], labels[:, :, :1], labels[0, 0], labels[:, 0, :1], labels[0, 0, 0]):
+        wanted = label_log_probabilities(X, given, 1)
+        for dtype in (np.int64, np.uint8, np.int32, np.uint64):
+            array = np.asarray(given).astype(dtype)
+            for there in (array, Standard(array)):
+                same(label_log_probabilities(Standard(X), there, 1), wanted)
+    same(label_log_probabilities(Standard(X), 2, 1), label_log_probabilities(X, 2, 1))
+
+
+def test_labels_with_all_that_a_call_takes():
+    labels, mask = np.random.default_rng(6).integers(0, 4, (3, 2, 5)), X > -0.3
+    options = {"where": mask, "temperature": np.full((3, 1, 1), 0.5)}
+    wanted = label_log_probabilities(X, labels, 1, **options)
+    there = {name: Standard(array) for name, array in options.items()}
+    same(label_log_probabilities(Standard(X), labels, 1, **there), wanted)
+    for out in (np.zeros((3, 2, 5), np.float32), np.zeros((3, 5, 2)).swapaxes(1, 2)):
+        place = Standard(out)
+        assert label_log_probabilities(OnDevice(X), OnDevice(labels), 1, out=place) is place
+        expected = label_log_probabilities(X, labels, 1, out=np.zeros(out.shape, out.dtype))
+        same(place, expected)
+
+
+def test_neither_labels_nor_logits_are_copied_where_there_is_a_view(kernel, cuda, monkeypatch):
+    seen = []
+    monkeypatch.setattr(plan, "compute", lambda *arguments: seen.append(arguments))
+    labels = Standard(np.zeros((3, 5), np.int64))
+    label_log_probabilities(Standard(X), labels, 1)
+    assert seen[0][1].pointer == X.ctypes.data
+    assert seen[0][6].pointer == labels.array.ctypes.data
+    assert seen[0][6].shape == (3, 1, 5)
+    assert not [note for note in cuda.notes if note[0] == "allocate"]
+
+
+def test_labels_that_do_not_fit_are_refused(kernel, cuda):
+    def refuses(error, words, labels, x=X, axis=1, **options):
+        with pytest.raises(error, match=words):
+            label_log_probabilities(OnDevice(x), labels, axis, **options)
+
+    name = "a simulated_device.OnDevice, which fastsoftmax can neither make anew nor convert"
+    right = np.zeros((3, 5), np.int64)
+    wrong = right.copy()
+    wrong[2, 1] = 4
+    refuses(ValueError, r"labels\[2, 1\] is 4, and classes are from 0 to 3", wrong)
+    for there in (np.asarray, OnDevice):
+        refuses(TypeError, "labels must be integers, got an array of", there(X[:, 0]))
+        refuses(TypeError, "labels must be integers, got an array of", there(right == 0))
+        words = r"labels of shape \(2,\) does not broadcast to shape \(3, 5\)"
+        refuses(ValueError, words, there(right[0, :2]))
+        refuses(ValueError, "axis must be one axis for label_log_pr", there(right), axis=(0, 1))
+        refuses(ValueError, "labels", there(right), x=X[:, :0])
+    refuses(ValueError, "labels are of no class: logits has none", OnDevice(right), x=X[:, :0])
+    refuses(TypeError, f"labels is {name}: pass an array of int64", OnDevice(right.astype("i4")))
+    refuses(TypeError, f"logits is {name}: pass out=", OnDevice(right))
+    out = OnDevice(np.zeros((3, 1, 5), np.float32))
+    refuses(ValueError, r"out must have shape \(3, 5\), got \(3, 1, 5\)", right, out=out)
+    shared = right.view(np.float32)[:, :5]
+    refuses(ValueError, "out must not overlap labels: at", OnDevice(right), out=OnDevice(shared))
+    elsewhere = right.copy()
+    cuda.elsewhere = {elsewhere.ctypes.data}
+    refuses(ValueError, "labels is on cuda:1, and logits on cuda:0", OnDevice(elsewhere))
+    with pytest.raises(TypeError, match="labels is a simulated_device"):
+        label_log_probabilities(X, OnDevice(right), 1)
+    with pytest.raises(ValueError, match="stream is for arrays on a GPU, and logits is on the"):
+        label_log_probabilities(X, right, 1, stream=7)
+    with pytest.raises(ValueError, match="logits is on a GPU and target s"):
+        label_log_probabilities(OnDevice(X), right, 1, target="cpu")
+    assert not kernel.calls
+
+
+# --- the largest --------------------------------------------------------------------------------
+
+
+def test_the_largest_in_every_layout(cuda):
+    for x in (np.asarray(each) for each in layouts(X)):
+        for axis in (axis for axis in range(x.ndim) if x.shape[axis]):
+            for k in {1, min(2, x.shape[axis]), x.shape[axis]}:
+                for options in ({}, {"stream": 7}, {"dtype": "float64"}):
+                    wanted = top_k(x, k, axis, dtype=options.get("dtype"))
+                    found = top_k(Standard(x), k, axis, **options)
+                    assert type(found) is tuple
+                    for got, right in zip(found, wanted, strict=True):
+                        same(got, right)
+    assert cuda.allocated == 0
+
+
+def test_the_largest_with_all_that_a_call_takes():
+    options = {"where": X > -0.3, "temperature": np.full((3, 1, 1), 0.5)}
+    there = {name: Standard(array) for name, array in options.items()}
+    wanted = top_k(X, 3, 1, **options)
+    for got, right in zip(top_k(Standard(X), 3, 1, **there), wanted, strict=True):
+        same(got, right)
+
+
+def test_a_number_of_the_largest_that_does_not_fit_is_refused(kernel):
+    for k in (0, 5, -1):
+        words = f"k must be from 1 to the 4 classes that there are, got {k}"
+        with pytest.raises(ValueError, match=words):
+            top_k(Standard(X), k, 1)
+    with pytest.raises(TypeError, match=r"k must be an integer, got 1\.5"):
+        top_k(Standard(X), 1.5, 1)
+    with pytest.raises(ValueError, match="axis must be one axis for top_k"):
+        top_k(Standard(X), 1, None)
+    with pytest.raises(TypeError, match="convert: pass an array of torch, CuPy or Numba"):
+        top_k(OnDevice(X), 1, 1)
     assert not kernel.calls
 
 

@@ -12,7 +12,9 @@ import itertools, sys
 import ml_dtypes
 import numpy as np
 from simulated_device import OnDevice, Standard
-from fastsoftmax import entropy, log_softmax, logsumexp, softmax
+from fastsoftmax import (
+    entropy, label_log_probabilities, log_softmax, logsumexp, softmax, top_k,
+)
 from fastsoftmax.cuda import staged
 
 FUNCTIONS = softmax, log_softmax, logsumexp, entropy
@@ -40,6 +42,15 @@ for dtype, function in itertools.product((np.float32, ml_dtypes.bfloat16), FUNCT
     same(function(Standard(x), 1, **there), function(x, 1, **options))
     nothing = np.zeros((2, 0), dtype)
     same(function(Standard(nothing), -1), function(nothing, -1))
+for x in (X, X.astype(ml_dtypes.bfloat16).T):
+    for axis in range(3):
+        labels = rng.integers(0, x.shape[axis], x.shape)
+        for given in (labels, labels.take(1, axis)):
+            wanted = label_log_probabilities(x, given, axis)
+            for there in (given, Standard(given), Standard(given.astype(np.int8))):
+                same(label_log_probabilities(Standard(x), there, axis), wanted)
+        for got, wanted in zip(top_k(Standard(x), 2, axis), top_k(x, 2, axis)):
+            same(got, wanted)
 # Columns that are read four at a time: all four have as many lines.
 x, mask = (rng.standard_normal((20, 256)) * 4).astype(np.float32), rng.random((20, 256)) > 0.4
 same(softmax(Standard(x), 0, where=Standard(mask)), softmax(x, 0, where=mask))
@@ -57,6 +68,13 @@ staged.PIECE = 512
 x = rng.standard_normal((4, 12, 5)).astype(np.float32)
 for function, given in itertools.product((softmax, logsumexp), (x, x.T, x[:, :, 0])):
     same(function(given, 1, target="cuda"), function(given, 1))
+labels = rng.integers(0, 12, (4, 2, 5))
+for given, at in ((x, labels), (x, labels[:, 0]), (x[:, :, 0], labels[:, :, 0])):
+    wanted = label_log_probabilities(given, at, 1)
+    same(label_log_probabilities(given, at, 1, target="cuda"), wanted)
+for given in (x, x[:, :, 0], x.T):
+    for got, wanted in zip(top_k(given, 4, 1, target="cuda"), top_k(given, 4, 1)):
+        same(got, wanted)
 masked = np.ma.MaskedArray(x[0], x[0] > 0.5)
 same(softmax(masked, 1, target="cuda").data, softmax(masked, 1).data)
 heat = rng.random((4, 1, 5))

@@ -217,6 +217,50 @@ def test_temperatures_on_the_device_are_not_read_and_wrong_ones_give_nan():
     assert np.isnan(found[1:]).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_labels(library, dtype):
+    if dtype not in library.dtypes:
+        pytest.skip("a type that the library does not have")
+    random = np.random.default_rng(7)
+    for shape in ((3001, 7), (300, 1000), (40, 50_257), (2, 400_000), (20, 60, 33)):
+        x = drawn(shape, dtype)
+        for axis in range(x.ndim):
+            several = random.integers(0, shape[axis], (*shape[:axis], 5, *shape[axis + 1 :]))
+            for labels in (several, np.ascontiguousarray(several.take(0, axis))):
+                wanted = fastsoftmax.label_log_probabilities(x, labels, axis)
+                for given in (labels, library.put(labels)):
+                    found = fastsoftmax.label_log_probabilities(library.put(x), given, axis)
+                    same_bits(library.get(found), wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_largest(library, dtype):
+    if dtype not in library.dtypes:
+        pytest.skip("a type that the library does not have")
+    for shape in ((3001, 7), (300, 1000), (40, 50_257), (2, 400_000), (20, 60, 33)):
+        x = drawn(shape, dtype)
+        for axis in range(x.ndim):
+            for k in {1, min(5, shape[axis])}:
+                found = fastsoftmax.top_k(library.put(x), k, axis)
+                for got, wanted in zip(found, fastsoftmax.top_k(x, k, axis), strict=True):
+                    got = library.get(got)
+                    if wanted.dtype == np.int64:
+                        np.testing.assert_array_equal(got, wanted)
+                    else:
+                        same_bits(got, wanted)
+
+
+def test_labels_on_the_device_are_not_read_and_wrong_ones_give_nan():
+    library, x = Torch(), drawn((300, 100), "float32")
+    labels = np.arange(300) % 100
+    wanted = fastsoftmax.label_log_probabilities(x, labels)
+    labels[::7], labels[3::7] = -1, 2**62
+    found = library.get(fastsoftmax.label_log_probabilities(library.put(x), library.put(labels)))
+    wrong = (labels < 0) | (labels >= 100)
+    assert np.isnan(found[wrong]).all()
+    same_bits(found[~wrong], wanted[~wrong])
+
+
 def test_dtype_keepdims_and_integers(library):
     x = drawn((30, 40), "float32")
     on_device = library.put(x)
@@ -573,6 +617,13 @@ def test_arrays_of_the_host_go_there_and_back(dtype):
             found = function(x, axis=-1, target="cuda")
             assert type(found) is np.ndarray
             same_bits(found, function(x, axis=-1))
+        labels = np.arange(shape[0]) % shape[1]
+        found = fastsoftmax.label_log_probabilities(x, labels, target="cuda")
+        same_bits(found, fastsoftmax.label_log_probabilities(x, labels))
+        probabilities, places = fastsoftmax.top_k(x, 3, target="cuda")
+        wanted = fastsoftmax.top_k(x, 3)
+        same_bits(probabilities, wanted[0])
+        np.testing.assert_array_equal(places, wanted[1])
 
 
 def test_arrays_of_the_host_with_all_that_a_call_takes():
@@ -639,6 +690,7 @@ def test_what_a_thread_does(name):
     from cuda import core
 
     from fastsoftmax.cuda import launch
+    from fastsoftmax.cuda.batch import PARAMETERS
 
     case = threads.CASES[name]
     on = core.Device()
@@ -654,7 +706,7 @@ def test_what_a_thread_does(name):
     library = Torch()
     x = library.put(threads.INPUTS)
     out = library.put(np.zeros(wanted.nbytes // 2, np.float16))
-    arguments = [0] * 21 + [1.0]
+    arguments = [0] * (len(PARAMETERS) - 1) + [1.0]
     arguments[0], arguments[4] = x.data_ptr(), out.data_ptr()
     library.torch.cuda.synchronize()
     core.launch(core.Stream.from_handle(0), layout, kernel, *arguments)

@@ -251,13 +251,16 @@ def _fastsoftmax(target: str) -> Subject:
         ulp = bounds.get((function, dtype), PROMISE).ulp
         bounds[function, dtype] = Bound(ulp, source.format(function), share=2.0**-36)
     functions = {name: getattr(fastsoftmax, name) for name in FUNCTIONS}
-    scoring = {
-        name: getattr(fastsoftmax, name)
-        for name in SCORING
-        if hasattr(fastsoftmax, name) and target == "cpu"
-    }
+    scoring = {name: getattr(fastsoftmax, name) for name in SCORING if hasattr(fastsoftmax, name)}
     if target != "cpu":
-        functions = {name: _on_device(call, target) for name, call in functions.items()}
+        functions, scoring = (
+            {
+                name: _on_device(call, target)
+                for name, call in calls.items()
+                if "target" in inspect.signature(call).parameters
+            }
+            for calls in (functions, scoring)
+        )
         try:
             functions["softmax"](np.zeros(2))
         except RuntimeError as error:

@@ -19,7 +19,8 @@ PARAMETERS = (
     "out", "out_outer", "out_line", "out_inner",
     "mask", "mask_outer", "mask_line", "mask_inner",
     "temperatures", "temperatures_outer", "temperatures_line", "temperatures_inner",
-    "notes", "outer", "length", "inner", "cuts",
+    "labels", "labels_outer", "labels_line", "labels_inner",
+    "notes", "outer", "length", "inner", "cuts", "several",
     "temperature",
 )  # fmt: skip
 
@@ -38,7 +39,8 @@ class Kind(NamedTuple):
     @property
     def roomy(self) -> bool:
         """Whether there is one total and nothing else, which leaves registers for logits."""
-        return self.formula.totals == 1 and self.temperature is None and not self.masked
+        alone = self.formula.totals == 1 and self.formula.at_label is None
+        return alone and self.temperature is None and not self.masked
 
     @property
     def element(self) -> ir.Type:
@@ -75,25 +77,31 @@ class Array(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows (outer, length, inner) and what is computed of them."""
+    """Rows (outer, length, inner) and what is computed of them.
+
+    Of labels, given or chosen, there are several a row: these lie at (outer, several, inner), and
+    so do the results at them.
+    """
 
     kind: Kind
     x: Array
     out: Array
     mask: Array
     temperatures: Array
+    labels: Array
     notes: Value
     outer: Value
     length: Value
     inner: Value
     cuts: Value
+    several: Value
     temperature: Value
 
     @classmethod
     def of(cls, kind: Kind, values: tuple[Value, ...]) -> Batch:
         """What a kernel's arguments say: see `PARAMETERS`."""
-        x, out, mask, temperatures = (Array(*values[i : i + 4]) for i in range(0, 16, 4))
-        return cls(kind, x, out, mask, temperatures, *values[16:])
+        x, out, mask, temperatures, labels = (Array(*values[i : i + 4]) for i in range(0, 20, 4))
+        return cls(kind, x, out, mask, temperatures, labels, *values[20:])
 
 
 # --- temperatures -------------------------------------------------------------------------------

@@ -71,13 +71,15 @@ def _function(body: Any) -> Callable[..., None]:
         x, x_outer, x_line, x_inner, out, out_outer, out_line, out_inner,
         mask, mask_outer, mask_line, mask_inner,
         temperatures, temperatures_outer, temperatures_line, temperatures_inner,
-        notes, outer, length, inner, cuts, temperature,
+        labels, labels_outer, labels_line, labels_inner,
+        notes, outer, length, inner, cuts, several, temperature,
     ) -> None:  # fmt: skip
         body(
             x, x_outer, x_line, x_inner, out, out_outer, out_line, out_inner,
             mask, mask_outer, mask_line, mask_inner,
             temperatures, temperatures_outer, temperatures_line, temperatures_inner,
-            notes, outer, length, inner, cuts, temperature,
+            labels, labels_outer, labels_line, labels_inner,
+            notes, outer, length, inner, cuts, several, temperature,
         )  # fmt: skip
 
     return fastsoftmax

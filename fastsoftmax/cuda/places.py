@@ -18,12 +18,14 @@ from fastsoftmax.arithmetic.lanes import (
     select,
     when,
 )
-from fastsoftmax.arithmetic.normalizer import INFINITY
+from fastsoftmax.arithmetic.normalizer import INFINITY, NAN
 from fastsoftmax.cuda.batch import Array, Batch
 from fastsoftmax.cuda.device import VECTOR, WARP, Index, device
 from fastsoftmax.cuda.group import Group
 
 _X, _OUT, _MASK = range(3)
+# The number of a logit that is not there.
+BEYOND = (1 << 63) - 1
 
 
 class Place:
@@ -76,6 +78,13 @@ class Place:
         batch = self.batch
         array = (batch.x, batch.out, batch.mask)[which]
         return self._bases[which] + array.line * (k * self.step) + array.inner * i
+
+    def number(self, k: Index, i: int) -> Value:
+        """Which logit of its row it is; `BEYOND` all where there is none."""
+        return select(self.has(k, i), self._number(k, i), BEYOND)
+
+    def _number(self, k: Index, i: int) -> Value:
+        return self.first + k * self.step
 
     # --- logits and results --------------------------------------------------------------------
 
@@ -138,6 +147,36 @@ class Place:
             address = self.batch.out.at(self.outer, self.inner + j)
             device().store(address, self.batch.kind.storage, [value])
 
+    def put_at_labels(self, j: int, result: Callable[[Value], Value]) -> None:
+        """What ``result`` makes of a row's logits at its labels, of which each thread has some."""
+        group, labels = self.group, self.batch.labels
+        several = select(self.inside, self.batch.several, 0)
+        for i in loop(group.member(), several, group.size * group.clusters):
+            (label,) = device().load(labels.at(self.outer, self.inner + j, i), "int64")
+            self._put_at(j, i, label, result)
+
+    def put_label(self, j: int, i: Value, label: Value, result: Callable[[Value], Value]) -> None:
+        """A label of a row, and what ``result`` makes of the logit there."""
+        for _ in when(self.inside & (self.group.member() == 0)):
+            place = self.batch.labels.at(self.outer, self.inner + j, i)
+            device().store(place, "int64", [label])
+            self._put_at(j, i, label, result)
+
+    def _put_at(self, j: int, i: Value, label: Value, result: Callable[[Value], Value]) -> None:
+        """The result at a label; NaN where that is none: nobody has read a device's before."""
+        batch, kind, inner = self.batch, self.batch.kind, self.inner + j
+        known = (label >= 0) & (label < batch.length)
+        logit, counted = Variables(number(0.0, kind.element)), Variables(number(1, INT8))
+        for _ in when(known):
+            logit.set(*device().load(batch.x.at(self.outer, inner, label), kind.storage))
+            if kind.masked:
+                counted.set(*device().load(batch.mask.at(self.outer, inner, label), "bool"))
+        value = result(logit.get()[0])
+        if kind.masked:
+            value = select(counted.get()[0] != 0, value, kind.formula.absent)
+        value = select(known, value, NAN)
+        device().store(batch.out.at(self.outer, inner, i), kind.storage, [value])
+
 
 class Along(Place):
     """A row whose elements lie side by side. Neighbours of a group read neighbouring vectors."""
@@ -179,6 +218,9 @@ class Along(Place):
         if self.exact or (isinstance(k, int) and k > 0):
             return inside
         return inside & (self._before <= k * self.step + i)
+
+    def _number(self, k: Index, i: int) -> Value:
+        return self.first + (k * self.step + i)
 
     def whole(self, k: Index) -> Value:
         """Whether a piece is inside with all its logits."""

@@ -66,9 +66,9 @@ def _power(n: int) -> int:
 
 
 def shapes(
-    itemsize: int, roomy: bool, layout: Layout, hardware: Hardware
+    itemsize: int, roomy: bool, layout: Layout, hardware: Hardware, cut: bool = True
 ) -> tuple[list[Shape], int]:
-    """The kernels of a call, one after the other, and into how many cuts rows fall."""
+    """The kernels of a call, one after the other, and into how many cuts rows fall, if they may."""
     most = held(itemsize, roomy)
     if not layout.along:
         return [_columns(most, layout)], 1
@@ -82,7 +82,7 @@ def shapes(
         # of two vectors or more by two threads, so that whole sectors of 32 bytes are moved at once
         size = max(_power(-(-vectors // few)), min(2, _power(vectors)))
         return [Shape("rows", THREADS, size, -(-vectors // size), exact=exact)], 1
-    if layout.outer < hardware.multiprocessors and vectors > 4096:
+    if cut and layout.outer < hardware.multiprocessors and vectors > 4096:
         cuts = min(-(-CUT_WAVES * hardware.multiprocessors // layout.outer), CUTS)
         names = "maxima", "counts", "results"
         shapes = [Shape(name, 256, 256, exact=exact) for name in names]
@@ -113,7 +113,7 @@ class Work(NamedTuple):
     """The kernels of a call: what all calls have in common whose arrays lie alike."""
 
     sizes: Triple
-    #: The steps in bytes of x, out, mask and temperatures along (outer, length, inner).
+    #: The steps in bytes of x, out, mask, temperatures and labels along (outer, length, inner).
     steps: tuple[Triple, ...]
     #: Each kernel with its number of blocks, or of clusters.
     launches: tuple[tuple[Shape, int], ...]
@@ -126,13 +126,14 @@ def work(
 ) -> Work:
     """What there is to do for x of a shape (rows, length) or (outer, length, inner).
 
-    ``strides``: of x, out, mask and temperatures, of which the last two may be empty.
+    ``strides``: of x, out, mask, temperatures and labels, of which the last three may be empty.
     ``offsets``: of x and out from where vectors may begin.
     """
     (outer, length, inner), size = (*shape, 1)[:3], kind.itemsize
-    mapped = True, kind.formula.mapped, True, False
-    steps = [_steps(each, full) for each, full in zip(strides, mapped, strict=True)]
-    written = 2 if kind.formula.mapped else 1
+    formula = kind.formula
+    full = True, formula.mapped or formula.at_label is not None, True, False, True
+    steps = [_steps(each, line) for each, line in zip(strides, full, strict=True)]
+    written = 2 if formula.mapped else 1
     if length == 1:  # its step means nothing, and vectors are counted from before a row
         steps = [(step[0], size, step[2]) for step in steps[:written]] + steps[written:]
     along = inner == 1 and all(step[1] == size for step in steps[:written])
@@ -148,7 +149,7 @@ def work(
         packed=begins and (outer == 1 or all(step[0] == length * size for step in arrays)),
         columns=_columns_of(size, inner, arrays, offsets[:written]),
     )  # fmt: skip
-    chosen, cuts = shapes(size, kind.roomy, layout, hardware)
+    chosen, cuts = shapes(size, kind.roomy, layout, hardware, cut=not formula.chooses)
     launches = [(shape, _blocks(shape, layout, cuts, hardware)) for shape in chosen]
     return Work((outer, length, inner), tuple(steps), tuple(launches), cuts)
 
@@ -180,13 +181,14 @@ def _blocks(shape: Shape, layout: Layout, cuts: int, hardware: Hardware) -> int:
 
 def compute(
     formula: Formula, x: View, out: View, temperature: float | View | None, mask: View | None,
-    stream: int,
+    stream: int, labels: View | None = None,
 ) -> None:  # fmt: skip
     """Compute a formula of the rows of ``x``, (rows, length) or (outer, length, inner).
 
     On a stream of the current device, in its order and without waiting for it. ``out`` is like
     ``x``, or without the reduced axis where a row has one result; temperatures are float64 without
-    it; ``mask`` is like ``x``. All may have any strides.
+    it; ``mask`` is like ``x``. Labels are int64 and have several a row along the reduced axis, and
+    so has ``out`` then; a formula that chooses them writes them. All may have any strides.
     """
     if x.size == 0:
         return
@@ -199,7 +201,7 @@ def compute(
     elif temperature is not None and temperature != 1.0:
         which = "one"
     kind = Kind(formula, x.dtype, which, mask is not None, x.shape[1] > BLOCK)
-    given = x, out, mask, each
+    given = x, out, mask, each, labels
     device = launch.current()
     todo = work(
         kind, x.shape, tuple(() if view is None else view.strides for view in given),
@@ -207,8 +209,9 @@ def compute(
     )  # fmt: skip
     places = [0 if view is None else view.pointer for view in given]
     flat = [n for place, step in zip(places, todo.steps, strict=True) for n in (place, *step)]
+    several = 0 if labels is None else labels.shape[1]
     number = temperature if which == "one" else 1.0
     with launch.notes(launch.noted(todo.cuts) * todo.sizes[0], stream) as notes:
         for shape, blocks in todo.launches:
-            arguments = *flat, notes, *todo.sizes, todo.cuts, number
+            arguments = *flat, notes, *todo.sizes, todo.cuts, several, number
             device.launch(kind, shape, blocks, arguments, stream)

@@ -70,7 +70,8 @@ class Slot:
     def __init__(self, cuda: Driver | Simulated) -> None:
         self._cuda, self._stream = cuda, cuda.new_stream()
         self._buffers: dict[str, Buffer] = {}
-        self._waiting: tuple[Array, Array] | None = None
+        # What is copied back, from where, and where it is wanted.
+        self._waiting: list[tuple[Array, View, Array]] = []
 
     @property
     def size(self) -> int:
@@ -87,8 +88,9 @@ class Slot:
         return buffer
 
     def compute(
-        self, formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None
-    ) -> None:
+        self, formula: Formula, x: Array, out: Array, temperature: Array | None,
+        mask: Array | None, labels: Array | None,
+    ) -> None:  # fmt: skip
         """Queue a piece; its results are there after `finish`."""
         numbers: float | View | None = None
         if temperature is not None and not any(temperature.strides):
@@ -97,18 +99,28 @@ class Slot:
             numbers = self._buffer("temperature", temperature.nbytes).sent(temperature)
         counted = None if mask is None else self._buffer("mask", mask.size).sent(mask)
         seen = self._buffer("x", x.nbytes).sent(x)
-        host, place = self._buffer("out", out.nbytes).viewed(out.dtype, out.shape)
-        plan.compute(formula, seen, place, numbers, counted, self._stream)
-        self._cuda.to_host(host, place.pointer, self._stream)
-        self._waiting = host, out
+        place, at = self._wanted("out", out), None
+        if labels is not None and formula.chooses:
+            at = self._wanted("labels", labels)
+        elif labels is not None:
+            at = self._buffer("labels", labels.nbytes).sent(labels)
+        plan.compute(formula, seen, place, numbers, counted, self._stream, at)
+        for host, written, _ in self._waiting:
+            self._cuda.to_host(host, written.pointer, self._stream)
+
+    def _wanted(self, name: str, array: Array) -> View:
+        """What kernels see of the memory for what `finish` writes to an array."""
+        host, seen = self._buffer(name, array.nbytes).viewed(array.dtype, array.shape)
+        self._waiting.append((host, seen, array))
+        return seen
 
     def finish(self) -> None:
         """Wait for the piece that was queued last, and write its results where they are wanted."""
-        if self._waiting is not None:
+        if self._waiting:
             self._cuda.synchronize(self._stream)
-            host, out = self._waiting
-            self._waiting = None
-            np.copyto(out, host)
+            for host, _, array in self._waiting:
+                np.copyto(array, host)
+            self._waiting.clear()
 
     def free(self) -> None:
         """Give all memory back, after whatever is still queued."""
@@ -124,14 +136,16 @@ _idle: dict[int, list[Slot]] = {}
 
 
 def compute(
-    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None
-) -> None:
+    formula: Formula, x: Array, out: Array, temperature: Array | None, mask: Array | None,
+    labels: Array | None = None,
+) -> None:  # fmt: skip
     """What a formula makes of x into out, on the current device; arguments as of the CPU's plan.
 
-    Arrays are of the types that they show, not of integers. No result is written before memory for
+    Arrays are of the types that they show, not of integers; labels and what is at them are several
+    along the reduced axis, as a GPU's kernels have them. No result is written before memory for
     all slots is there.
     """
-    cuda = driver()
+    cuda, by_logits = driver(), formula.mapped or labels is not None
     device, pieces = cuda.current_device(), list(_pieces(x))
     with cuda.current(device):
         slots = [_taken(cuda, device) for _ in pieces[:SLOTS]]
@@ -141,9 +155,10 @@ def compute(
                 slot.compute(
                     formula,
                     x[whole],
-                    out[whole if formula.mapped else row],
+                    out[whole if by_logits else row],
                     None if temperature is None else temperature[row],
                     None if mask is None else mask[whole],
+                    None if labels is None else labels[whole],
                 )
             for slot in slots:
                 slot.finish()

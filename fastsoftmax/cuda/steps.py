@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fastsoftmax.arithmetic.lanes import (
     DOUBLE,
+    INT64,
     State,
     Value,
     Variables,
@@ -48,7 +49,7 @@ from fastsoftmax.arithmetic.pairs import (
 from fastsoftmax.cuda.batch import Batch, Tempered, tempered
 from fastsoftmax.cuda.device import device
 from fastsoftmax.cuda.group import Group
-from fastsoftmax.cuda.places import Place, Tile
+from fastsoftmax.cuda.places import BEYOND, Place, Tile
 from fastsoftmax.cuda.shape import Shape
 
 States = list[State]
@@ -211,7 +212,7 @@ class Steps:
                 sums = add_terms(Sums(state[:-1], state[-1], kind.grids), terms, c)
                 after[j % len(after)] = [*sums.counts, sums.seen]
                 exponentials.append(terms[0].e)
-            if formula.of_term:
+            if formula.of_term and formula.mapped:
                 self.reading.keep(k, exponentials)
             return after
 
@@ -242,6 +243,9 @@ class Steps:
     def results(self, seen: list[Seen], made: list[Pair]) -> None:
         """All results, to their places."""
         result_of, element = self.formula.result, self.batch.kind.element
+        if self.formula.at_label is not None:
+            (self._largest_in_order if self.formula.chooses else self._at_labels)(seen, made)
+            return
         if result_of is None:
             for j, pair in enumerate(made):
                 value = pair.value if element == DOUBLE else narrowed(pair.value, element)
@@ -259,6 +263,68 @@ class Steps:
 
         self.reading.over([], body)
 
+    def _at_labels(self, seen: list[Seen], made: list[Pair]) -> None:
+        """The results of rows that have one for each label, to their places."""
+        for j, (of, pair) in enumerate(zip(seen, made, strict=True)):
+            self.place.put_at_labels(j, self._result_at_label(of, pair))
+
+    def _result_at_label(self, seen: Seen, made: Pair) -> Callable[[Value], Value]:
+        """What makes the result of a logit at a label of a row."""
+        at_label, pair = self.formula.at_label, in_two(made, self.batch.kind.element)
+        assert at_label is not None
+
+        def result(x: Value) -> Value:
+            value = seen.of(x)
+            if self.formula.of_term:
+                value = term_of(value, seen.row, self.c).e
+            found: Value = at_label(value, seen.row, pair, self.c)
+            return found
+
+        return result
+
+    def _largest_in_order(self, seen: list[Seen], made: list[Pair]) -> None:
+        """The results of rows' largest logits and which these are, to their places.
+
+        One after the other: the largest of what comes after the one before, of equal ones the first
+        first. NaN counts as infinity, as a row that holds it has no other result.
+        """
+        results = [self._result_at_label(*each) for each in zip(seen, made, strict=True)]
+        ranked = [self._ranked(j, *each) for j, each in enumerate(zip(seen, made, strict=True))]
+        element = self.batch.kind.element
+        first = [number(INFINITY, element), number(-1, INT64)]
+        none = [number(-INFINITY, element), number(BEYOND, INT64)]
+        before = _Kept([first for _ in seen])
+        for i in loop(0, self.batch.several):
+            given = before.get()
+
+            def body(k: Any, values: list[Value], states: States, given: States = given) -> States:
+                after = list(states)
+                for j, value in enumerate(values):
+                    row = j % len(after)
+                    value = ranked[row].of(value)
+                    found = [select(value == value, value, INFINITY), self.place.number(k, j)]
+                    left = _comes_before(given[row], found)
+                    better = left & _comes_before(found, after[row])
+                    after[row] = _selected(better, found, after[row])
+                return after
+
+            states = self.reading.over([none for _ in seen], body)
+            states = [self.group.together("chosen", state, _first_of_both) for state in states]
+            before.set(states)
+            for j, (_, label) in enumerate(states):
+                self.place.put_label(j, i, label, results[j])
+            self.group.leave()  # before the next are put together under the same name
+
+    def _ranked(self, j: int, seen: Seen, made: Pair) -> Seen:
+        """What a row's logits are ranked by: the CPU's logits, which some temperatures change.
+
+        At a temperature of 0 all but the largest are alike, beside NaN or infinity all others.
+        """
+        if seen.tempered is None:
+            return seen
+        top = select(made.value == made.value, seen.tempered.top, INFINITY)
+        return seen._replace(tempered=tempered(self.place.temperature(j), top))
+
     def made_of(self, seen: Seen, value: Value) -> Value:
         """What a result is made of: the logit, or its exponential, which may have been kept."""
         if not self.formula.of_term:
@@ -271,6 +337,19 @@ class Steps:
         """One after the other."""
         seen = self.seen(self.largest())
         self.results(seen, self.finished(seen, self.counted(seen)))
+
+
+def _comes_before(a: State, b: State) -> Value:
+    """Whether a logit and its number come before another's: it is larger, or the first of equal."""
+    return (a[0] > b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
+
+
+def _selected(condition: Value, a: State, b: State) -> State:
+    return [select(condition, one, other) for one, other in zip(a, b, strict=True)]
+
+
+def _first_of_both(a: State, b: State) -> State:
+    return _selected(_comes_before(a, b), a, b)
 
 
 def _with_next(value: Value, state: State) -> State:
