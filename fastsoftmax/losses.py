@@ -89,9 +89,9 @@ def cross_entropy(
     >>> import fastsoftmax
     >>> logits = [[3.0, 1.0, 0.2], [1.0, 2.0, 3.0]]
     >>> float(fastsoftmax.cross_entropy(logits, [0, 1]))
-    0.7933555798123145
+    0.7933550696146915
     >>> fastsoftmax.cross_entropy(logits, [0, -100], reduction="none")
-    array([0.1791052, 0.       ])
+    array([0.17910417, 0.        ])
     """
     settings = Settings.checked(weight, ignore_index, label_smoothing, reduction)
     given = {"where": where, "temperature": temperature, "dtype": dtype, "target": target}
@@ -163,7 +163,7 @@ def cross_entropy_and_gradient(
     >>> import fastsoftmax
     >>> loss, gradient = fastsoftmax.cross_entropy_and_gradient([[3.0, 1.0, 0.2]], [0])
     >>> float(loss)
-    0.17910519536240104
+    0.17910417478500268
     >>> gradient
     array([[-0.1639812 ,  0.11314284,  0.05083836]])
     """

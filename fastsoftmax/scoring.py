@@ -75,7 +75,7 @@ def top_k(
     >>> indices
     array([1, 3])
     >>> probabilities
-    array([0.39947782, 0.39947782])
+    array([0.3994863, 0.3994863])
     """
     return at_labels.largest_probabilities(
         logits, k, axis, dim=dim, where=where, temperature=temperature, dtype=dtype,
@@ -143,7 +143,7 @@ def label_log_probabilities(
     --------
     >>> import fastsoftmax
     >>> fastsoftmax.label_log_probabilities([[3.0, 1.0, 0.2], [1.0, 2.0, 3.0]], [0, 2])
-    array([-0.1791052 , -0.40760596])
+    array([-0.17910417, -0.40760596])
     """
     return at_labels.log_probabilities(
         logits, labels, axis, dim=dim, out=out, where=where, temperature=temperature, dtype=dtype,
