@@ -34,6 +34,7 @@ class _Rows(NamedTuple):
 
     @classmethod
     def of(cls, x: types.Array, axes: tuple[int, ...]) -> _Rows:
+        """Of arrays like x along these axes (sorted), together."""
         dtype, ndim = inside.computed_type(x), x.ndim
         kept = tuple(axis for axis in range(ndim) if axis not in axes)
         see = inside.seen(x, dtype, kept + axes, len(kept), ndim)
@@ -42,6 +43,7 @@ class _Rows(NamedTuple):
 
 @njit(**OPTIONS)
 def _check_temperature(temperature: float) -> None:
+    """Refuse what is no temperature."""
     if not temperature >= 0:
         raise ValueError("temperature must not be negative or NaN")
 
@@ -88,7 +90,6 @@ def top_k(x: types.Array, axis: int, tempered: bool) -> Any:
     columns = views.grouped(1, x.ndim)
     arrange = _in_order((*range(1, axis + 1), 0, *range(axis + 1, x.ndim)))
     too_many = f"top_k: k must be at most {MOST_CHOSEN} in compiled code"
-
     shape_of = _with_several(rows, first=True)
 
     @njit(**OPTIONS)
@@ -178,6 +179,9 @@ def cross_entropy(x: types.Array, axis: int, reduction: str, tempered: bool) -> 
 _TO_INTEGER = 1.5 * 2.0**52
 _MASK = (1 << BITS) - 1
 _FINER = 2.0**BITS
+# What is next to nothing is added up exactly: with this power it is below the first digit's range,
+# and the fourth digit is finer than the smallest number.
+_POWER_OF_SMALLEST = BITS - math.frexp(SMALLEST)[1] + 1
 
 
 @njit(**OPTIONS)
@@ -191,10 +195,9 @@ def total(x: Any) -> float:
         top = max(top, abs(value))
     if wrong != 0:
         return wrong  # infinities and NaN
-    # What is next to nothing is added up exactly: all has 2 * BITS bits more.
     power, digits = BITS - math.frexp(top)[1], 2
     if not top > SMALLEST:
-        power, digits = 948, 4
+        power, digits = _POWER_OF_SMALLEST, 4
     mode = exchange_mode(ORDINARY)
     # Digits of BITS bits, the highest first; that takes what is above the first grid.
     counts, scale = np.zeros(5, np.int64), math.ldexp(1.0, power)
