@@ -300,6 +300,8 @@ def test_what_is_wrong_is_refused_before_anything_is_computed():
             loss(x, np.array(target))
     with pytest.raises(ValueError, match="target must have the shape of the logits without axis"):
         loss(x, np.zeros(2, np.int64))
+    with pytest.raises(ValueError, match="target must be classes"):
+        loss(np.empty((2, 0)), np.zeros(2, np.int64))
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="size must not be negative"):
         drawn(x, -1, rng)

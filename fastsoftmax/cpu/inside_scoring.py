@@ -120,14 +120,25 @@ def cross_entropy(x: types.Array, axis: int, reduction: str, tempered: bool) -> 
     run = inside.runner(inside.by_rows(LABEL_LOG_PROBABILITIES), dtype, tempered)
     row, number = views.grouped(0, max(x.ndim - 1, 1)), dtype.type
 
-    def labels_of_rows(x: Any, target: Any) -> Any:
+    @njit(**OPTIONS)
+    def check(label: int, length: int, ignore_index: int) -> None:
+        if label != ignore_index and (label < 0 or label >= length):
+            raise ValueError(
+                "cross_entropy: target must be classes, from 0 to one below their number"
+            )
+
+    # All is checked before arrays are made: Numba does not free those of a function that raises.
+    def labels_of_rows(x: Any, target: Any, ignore_index: int) -> Any:
         if target.shape != sizes(x.shape):
             raise ValueError("cross_entropy: target must have the shape of the logits without axis")
+        for label in target.flat:
+            check(label, x.shape[axis], ignore_index)
         labels = np.empty(target.shape, np.int64)
         fill(labels, target)
         return labels
 
-    def label_of_row(x: Any, target: Any) -> Any:
+    def label_of_row(x: Any, target: Any, ignore_index: int) -> Any:
+        check(target, x.shape[axis], ignore_index)
         labels = np.empty(1, np.int64)
         labels[0] = target
         return labels
@@ -139,16 +150,11 @@ def cross_entropy(x: types.Array, axis: int, reduction: str, tempered: bool) -> 
         """The losses, also as (1, rows, 1), and how many are not ignored."""
         if tempered:
             _check_temperature(temperature)
-        given = row(labels_of(x, target))
+        given = row(labels_of(x, target, ignore_index))
         labels, counted = np.zeros(given.shape, np.int64), 0
         for r in range(given.shape[1]):
-            label = given[0, r, 0]
-            if label != ignore_index:
-                if label < 0 or label >= x.shape[axis]:
-                    raise ValueError(
-                        "cross_entropy: target must be classes, from 0 to one below their number"
-                    )
-                labels[0, r, 0], counted = label, counted + 1
+            if given[0, r, 0] != ignore_index:
+                labels[0, r, 0], counted = given[0, r, 0], counted + 1
         seen, losses = see(x), np.zeros(sizes(x.shape), dtype)
         made = row(losses)
         if seen.size != 0:
