@@ -34,10 +34,10 @@ from fastsoftmax.cpu import compiler
 Implementation = Callable[..., Any]
 
 # Axes are constants, which Numba shows first where they are preferred.
-_OVERLOAD: dict[str, Any] = {"prefer_literal": True, "target": "cpu"}
+OVERLOAD: dict[str, Any] = {"prefer_literal": True, "target": "cpu"}
 
 
-def _constant(name: str, argument: str, kind: Any) -> Any:
+def constant(name: str, argument: str, kind: Any) -> Any:
     """The value of an argument that is a constant where the call is written."""
     if isinstance(kind, types.Omitted):
         return kind.value
@@ -46,36 +46,33 @@ def _constant(name: str, argument: str, kind: Any) -> Any:
     if isinstance(kind, types.Literal):
         return kind.literal_value
     if isinstance(kind, types.BaseTuple):
-        return tuple(_constant(name, argument, each) for each in kind)
+        return tuple(constant(name, argument, each) for each in kind)
     if isinstance(kind, types.Type):
         raise TypingError(f"{name}: {argument} must be a constant in compiled code, got {kind}")
     return kind  # what it is where it is not given
 
 
-def _refuse(name: str, **given: Any) -> None:
+def refuse(name: str, **given: Any) -> None:
     """Refuse arguments that only calls from Python take, where they are given."""
     for argument, kind in given.items():
         if kind not in (None, False) and not isinstance(kind, types.NoneType):
             raise TypingError(f"{name}: {argument}= is not for compiled code: leave it out")
 
 
-def _axes(name: str, ndim: int, axis: Any) -> tuple[int, ...]:
+def axes_of(name: str, ndim: int, axis: Any) -> tuple[int, ...]:
     """Its axes, from a constant."""
     try:
-        return checks.normalized_axes(ndim, _constant(name, "axis", axis))
+        return checks.normalized_axes(ndim, constant(name, "axis", axis))
     except (TypeError, ValueError) as error:
         raise TypingError(f"{name}: {error}") from None
 
 
-def _computed(
-    formula: Formula, argument: str, x: Any, axis: Any, keepdims: Any = False,
-    temperature: Any = 1.0,
-) -> Implementation:  # fmt: skip
-    """``compute(x, temperature)`` for what Numba knows of a call's arguments."""
+def logits_of(name: str, argument: str, x: Any) -> types.Array:
+    """Numba's type of the logits as an array, which those of lists become."""
     # Not before something is compiled.
     from fastsoftmax.cpu import inside
 
-    name, listed = formula.name, isinstance(x, types.Sequence)
+    listed = isinstance(x, types.Sequence)
     if not listed and (not isinstance(x, types.Array) or x.ndim == 0):
         raise TypingError(f"{name}: {argument} must be an array, a list or a tuple, got {x}")
     whole = isinstance(x.dtype, (types.Integer, types.Boolean))
@@ -83,33 +80,55 @@ def _computed(
         raise TypingError(
             f"{name}: {argument} must hold float32, float64, integers or booleans, got {x}"
         )
-    array = types.Array(x.dtype, 1, "C") if listed else x
-    keep = _constant(name, "keepdims", keepdims)
-    tempered = isinstance(temperature, types.Type)
-    if tempered and not isinstance(temperature, (types.Float, types.Integer)):
+    return types.Array(x.dtype, 1, "C") if listed else x
+
+
+def is_tempered(name: str, temperature: Any) -> bool:
+    """Whether a temperature is given."""
+    given = isinstance(temperature, types.Type)
+    if given and not isinstance(temperature, (types.Float, types.Integer)):
         raise TypingError(f"{name}: temperature must be one number, got {temperature}")
-    compute: Implementation = inside.computed(
-        formula, array, _axes(name, array.ndim, axis), keep, tempered
-    )
-    if not listed:
+    return given
+
+
+def of_any(x: Any, compute: Implementation) -> Implementation:
+    """What computes of an array, computing of what the caller has."""
+    from fastsoftmax.cpu import inside
+
+    if not isinstance(x, types.Sequence):
         return compute
 
     @njit(**inside.OPTIONS)
-    def compute_list(x: Any, temperature: float) -> Any:
-        return compute(np.asarray(x), temperature)
+    def compute_list(x: Any, *others: Any) -> Any:
+        return compute(np.asarray(x), *others)
 
     return compute_list  # type: ignore[no-any-return]
+
+
+def _computed(
+    formula: Formula, argument: str, x: Any, axis: Any, keepdims: Any = False,
+    temperature: Any = 1.0,
+) -> Implementation:  # fmt: skip
+    """``compute(x, temperature)`` for what Numba knows of a call's arguments."""
+    from fastsoftmax.cpu import inside
+
+    name = formula.name
+    array = logits_of(name, argument, x)
+    keep = constant(name, "keepdims", keepdims)
+    tempered = is_tempered(name, temperature)
+    axes = axes_of(name, array.ndim, axis)
+    return of_any(x, inside.computed(formula, array, axes, keep, tempered))
 
 
 # --- this package's functions: their signatures, of which compiled code knows a part --------------
 
 
-@overload(functions.softmax, **_OVERLOAD)
+@overload(functions.softmax, **OVERLOAD)
 def _softmax(
     x: Any, axis: Any = None, out: Any = None, where: Any = None, temperature: Any = 1.0,
     dtype: Any = None, dim: Any = None, target: Any = None, stream: Any = None,
 ) -> Implementation:  # fmt: skip
-    _refuse("softmax", out=out, where=where, dtype=dtype, dim=dim, target=target, stream=stream)
+    refuse("softmax", out=out, where=where, dtype=dtype, dim=dim, target=target, stream=stream)
     compute = _computed(SOFTMAX, "x", x, axis, temperature=temperature)
 
     def implementation(
@@ -121,12 +140,12 @@ def _softmax(
     return implementation
 
 
-@overload(functions.log_softmax, **_OVERLOAD)
+@overload(functions.log_softmax, **OVERLOAD)
 def _log_softmax(
     x: Any, axis: Any = None, out: Any = None, where: Any = None, temperature: Any = 1.0,
     dtype: Any = None, dim: Any = None, target: Any = None, stream: Any = None,
 ) -> Implementation:  # fmt: skip
-    _refuse("log_softmax", out=out, where=where, dtype=dtype, dim=dim, target=target, stream=stream)
+    refuse("log_softmax", out=out, where=where, dtype=dtype, dim=dim, target=target, stream=stream)
     compute = _computed(LOG_SOFTMAX, "x", x, axis, temperature=temperature)
 
     def implementation(
@@ -138,14 +157,14 @@ def _log_softmax(
     return implementation
 
 
-@overload(functions.logsumexp, **_OVERLOAD)
+@overload(functions.logsumexp, **OVERLOAD)
 def _logsumexp(
     a: Any, axis: Any = None, b: Any = None, keepdims: Any = False, return_sign: Any = False,
     out: Any = None, where: Any = None, dtype: Any = None, dim: Any = None, target: Any = None,
     stream: Any = None,
 ) -> Implementation:  # fmt: skip
-    _refuse("logsumexp", out=out, where=where, dtype=dtype, dim=dim, target=target, stream=stream)
-    _refuse("logsumexp", b=b, return_sign=return_sign)
+    refuse("logsumexp", out=out, where=where, dtype=dtype, dim=dim, target=target, stream=stream)
+    refuse("logsumexp", b=b, return_sign=return_sign)
     compute = _computed(LOGSUMEXP, "a", a, axis, keepdims)
 
     def implementation(
@@ -158,12 +177,12 @@ def _logsumexp(
     return implementation
 
 
-@overload(functions.entropy, **_OVERLOAD)
+@overload(functions.entropy, **OVERLOAD)
 def _entropy(
     x: Any, axis: Any = -1, where: Any = None, temperature: Any = 1.0, dtype: Any = None,
     dim: Any = None, target: Any = None, stream: Any = None,
 ) -> Implementation:  # fmt: skip
-    _refuse("entropy", where=where, dtype=dtype, dim=dim, target=target, stream=stream)
+    refuse("entropy", where=where, dtype=dtype, dim=dim, target=target, stream=stream)
     compute = _computed(ENTROPY, "x", x, axis, temperature=temperature)
 
     def implementation(
@@ -199,7 +218,7 @@ def _scipy_log_softmax(x: Any, axis: Any = None) -> Implementation:
 def _scipy_logsumexp(
     a: Any, axis: Any = None, b: Any = None, keepdims: Any = False, return_sign: Any = False
 ) -> Implementation:
-    _refuse("logsumexp", b=b, return_sign=return_sign)
+    refuse("logsumexp", b=b, return_sign=return_sign)
     compute = _computed(LOGSUMEXP, "a", a, axis, keepdims)
 
     def implementation(
@@ -218,5 +237,5 @@ _SCIPY = {
 @functools.cache
 def know(function: Callable[..., Any]) -> None:
     """Have Numba know one of SciPy's functions, which it is about to look up."""
-    overload(function, **_OVERLOAD)(_SCIPY[function.__name__])
+    overload(function, **OVERLOAD)(_SCIPY[function.__name__])
     compiler.know_what_is_new()

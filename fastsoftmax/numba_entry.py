@@ -31,7 +31,7 @@ def init() -> None:
 
 def begin() -> None:
     """Have Numba know this package's functions, too, which is what imports it."""
-    from fastsoftmax import nopython  # noqa: F401
+    from fastsoftmax import nopython_scoring  # noqa: F401
 
     init()
 

@@ -104,6 +104,9 @@ def sample(
     ``top_k`` and ``top_p`` sort rows, and many draws of a row keep what its classes count: for a
     million logits at a time, or one row.
 
+    In a function that Numba compiles ``rng`` is a Generator, which is no thread's but one's: in a
+    loop of `prange` each thread takes one of its own, of ``rng.spawn``.
+
     Source: the inversion of a distribution, L. Devroye, Non-Uniform Random Variate Generation
     (1986), III.2, doi:10.1007/978-1-4613-8643-8. ``top_p``: A. Holtzman et al., The curious case
     of neural text degeneration, ICLR 2020, arXiv:1904.09751.

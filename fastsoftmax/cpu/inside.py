@@ -93,6 +93,12 @@ class _Writer(NamedTuple):
     def _packed(self, numbers: Any) -> ir.Value:
         return cgutils.pack_array(self.builder, numbers, _INTEGER)
 
+    def seen(self, kind: types.Array, array: ir.Value, ndim: int) -> ir.Value:
+        """An array's first axes, at 0 of the others."""
+        given = cgutils.create_struct_proxy(kind)(self.context, self.builder, array)
+        axes = (cgutils.unpack_tuple(self.builder, of) for of in (given.shape, given.strides))
+        return self.array(kind.dtype, given.data, *(of[:ndim] for of in axes))
+
     def behind(self, dtype: types.Type, data: ir.Value, shape: Any) -> ir.Value:
         """An array without gaps."""
         strides = [_INTEGER(np.dtype(dtype.name).itemsize)]
@@ -101,44 +107,53 @@ class _Writer(NamedTuple):
         return self.array(dtype, data, shape, strides)
 
 
+def _kind(array: types.Array, ndim: int) -> tuple[str, int]:
+    """What plan.py calls the kind of an array of this type with so many axes."""
+    return np.dtype(array.dtype.name).char, ndim
+
+
 @functools.cache
-def _kernel(formula: Formula, kind: str) -> Any:
-    """``run(x, out, temperature, memory, count)``: have a kernel do its items 0 to count.
+def kernel(name: str, mapped: bool) -> Any:
+    """``run(x, out, temperature, beside, count)``: have a kernel do its items 0 to count.
 
     x (outer, length, inner), of which kernels for rows see no inner; ``out`` all results, one
-    behind the other; temperature a number or None; memory None, or bytes for columns.
+    behind the other, one for each logit where they are ``mapped``; temperature a number or None;
+    beside None, or bytes of memory for columns. Where it is an operand of rows that have several
+    results each, kernels see it and ``out`` without their last axis, too.
     """
-    ndim = 3 if kind.endswith("columns") else 2
+    ndim = 3 if name.endswith("columns") else 2
 
     @intrinsic
-    def run(typing: Any, x: Any, out: Any, temperature: Any, memory: Any, count: Any) -> Any:
+    def run(typing: Any, x: Any, out: Any, temperature: Any, beside: Any, count: Any) -> Any:
+        several = beside != types.none and beside.ndim == 3
+
         def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
             write, zero = _Writer(context, builder), _INTEGER(0)
             logits, results = (
                 cgutils.create_struct_proxy(sig.args[n])(context, builder, args[n]) for n in (0, 1)
             )
             shape = cgutils.unpack_tuple(builder, logits.shape)[:ndim]
-            strides = cgutils.unpack_tuple(builder, logits.strides)[:ndim]
             reduced = [shape[0], *shape[2:]]
-            values = [
-                write.array(x.dtype, logits.data, shape, strides),
-                write.behind(x.dtype, results.data, shape if formula.mapped else reduced),
-                context.get_dummy_value(),
-                context.get_dummy_value(),
-            ]
-            char = np.dtype(x.dtype.name).char
-            kinds = [(char, ndim), (char, ndim if formula.mapped else ndim - 1), None, None]
+            seen, dummy = write.seen(x, args[0], ndim), context.get_dummy_value()
+            values, kinds = [seen, dummy, dummy, dummy], [_kind(x, ndim), None, None, None]
+            if several:
+                values[1], kinds[1] = write.seen(out, args[1], 2), _kind(out, 2)
+                values.append(write.seen(beside, args[3], 2))
+                kinds.append(_kind(beside, 2))
+            else:
+                values[1] = write.behind(x.dtype, results.data, shape if mapped else reduced)
+                kinds[1] = _kind(x, ndim if mapped else ndim - 1)
             if temperature != types.none:
                 number = cgutils.alloca_once_value(builder, args[2])
                 everywhere = [zero] * (ndim - 1)
                 values[2] = write.array(types.float64, number, reduced, everywhere)
                 kinds[2] = "d", ndim - 1
-            if memory != types.none:
+            if beside != types.none and not several:
                 given = cgutils.create_struct_proxy(sig.args[3])(context, builder, args[3])
                 slots = [_INTEGER(1), *cgutils.unpack_tuple(builder, given.shape)]
                 values.append(write.behind(types.uint8, given.data, slots))
                 kinds.append(("B", 2))
-            place = _Place(f"{formula.name}_{kind}", tuple(kinds)).announced()
+            place = _Place(name, tuple(kinds)).announced()
             arguments = context.make_tuple(builder, types.Tuple(place.signature), values)
             there = builder.ptrtoint(cgutils.alloca_once_value(builder, arguments), zero.type)
             code = compiler.emit_named_address(context, builder, place.symbol, place)
@@ -147,42 +162,49 @@ def _kernel(formula: Formula, kind: str) -> Any:
             return context.get_dummy_value()
 
         number = temperature if temperature == types.none else types.float64
-        return types.void(x, out, number, memory, types.int64), emit
+        return types.void(x, out, number, beside, types.int64), emit
 
     return run
 
 
 @functools.cache
-def _by_rows(formula: Formula) -> Any:
-    """``compute(x, out, temperature)`` for rows, by the kernels that plan.py has for them."""
-    short, rows, long = (_kernel(formula, kind) for kind in ("short", "rows", "long"))
+def by_rows(formula: Formula) -> Any:
+    """``compute(x, out, operand, temperature)`` for rows, by the kernels that plan.py has for them.
+
+    The operand is None where a row, or each of its logits, has one result.
+    """
+    short, rows, long = (
+        kernel(f"{formula.name}_{kind}", formula.mapped) for kind in ("short", "rows", "long")
+    )
 
     @njit(**OPTIONS)
-    def compute(x: Any, out: Any, temperature: Any) -> None:
+    def compute(x: Any, out: Any, operand: Any, temperature: Any) -> None:
         count, length, _ = x.shape
         if length > BLOCK:
-            long(x, out, temperature, None, count)
+            long(x, out, temperature, operand, count)
         elif length > SHORT:
-            rows(x, out, temperature, None, count)
+            rows(x, out, temperature, operand, count)
         else:
-            short(x, out, temperature, None, count)
+            short(x, out, temperature, operand, count)
 
     return compute
 
 
 @functools.cache
 def _by_columns(formula: Formula) -> Any:
-    """``compute(x, out, temperature)`` for columns, by the kernels that plan.py has for them."""
-    columns, long = (_kernel(formula, kind) for kind in ("columns", "long_columns"))
-    by_rows, several = _by_rows(formula), vectors()
+    """As `by_rows`, for columns; there is no operand."""
+    columns, long = (
+        kernel(f"{formula.name}_{kind}", formula.mapped) for kind in ("columns", "long_columns")
+    )
+    rows, several = by_rows(formula), vectors()
 
     @njit(**OPTIONS)
-    def compute(x: Any, out: Any, temperature: Any) -> None:
+    def compute(x: Any, out: Any, operand: Any, temperature: Any) -> None:
         outer, length, inner = x.shape
         together = VECTOR * several // x.itemsize
         items = outer * ((inner + together - 1) // together)
         if inner == 1:
-            by_rows(x, out, temperature)
+            rows(x, out, operand, temperature)
         elif length > BLOCK:
             long(x, out, temperature, None, items)
         else:
@@ -194,7 +216,7 @@ def _by_columns(formula: Formula) -> Any:
     return compute
 
 
-def _seen(x: types.Array, dtype: Any, order: tuple[int, ...], first: int, stop: int) -> Any:
+def seen(x: types.Array, dtype: Any, order: tuple[int, ...], first: int, stop: int) -> Any:
     """``see(x)``: as columns (outer, length, inner), themselves or copied, of this type.
 
     Axes are in this order; those from ``first`` to ``stop`` are columns together.
@@ -266,27 +288,34 @@ def _at_limits(dtype: Any) -> Any:
 
 
 @functools.cache
-def _runner(formula: Formula, dtype: Any, columns: bool, tempered: bool) -> Any:
-    """``run(x, out, temperature)`` for columns (outer, length, inner), all in one mode."""
-    run = _by_columns(formula) if columns else _by_rows(formula)
+def runner(compute: Any, dtype: Any, tempered: bool) -> Any:
+    """``run(x, out, operand, temperature)`` for columns (outer, length, inner), in one mode.
+
+    By ``compute``, which takes temperatures within their limits, and None where not ``tempered``.
+    """
     limits = _at_limits(dtype)
     coldest = COLDEST if dtype == np.float64 else COLDEST_SINGLE
 
-    def plain(x: Any, out: Any, temperature: float) -> None:
+    def plain(x: Any, out: Any, operand: Any, temperature: float) -> None:
         mode = exchange_mode(ORDINARY)
-        run(x, out, None)
+        compute(x, out, operand, None)
         exchange_mode(mode)
 
-    def divided(x: Any, out: Any, temperature: float) -> None:
+    def divided(x: Any, out: Any, operand: Any, temperature: float) -> None:
         mode = exchange_mode(ORDINARY)
         if coldest <= temperature <= HOTTEST:
-            run(x, out, temperature)
+            compute(x, out, operand, temperature)
         else:
             scaled, scaled_temperature = limits(x, temperature)
-            run(scaled, out, scaled_temperature)
+            compute(scaled, out, operand, scaled_temperature)
         exchange_mode(mode)
 
     return njit(**OPTIONS)(divided if tempered else plain)
+
+
+def computed_type(x: types.Array) -> np.dtype[Any]:
+    """The type in which the elements of arrays like x are computed."""
+    return np.dtype(x.dtype.name if x.dtype in FLOATING else "float64")
 
 
 @functools.cache
@@ -317,9 +346,9 @@ def computed(
     if stop - first != len(axes):
         order = (*(axis for axis in order if axis not in axes), *axes)
         first, stop = ndim - len(axes), ndim
-    dtype = np.dtype(x.dtype.name if x.dtype in FLOATING else "float64")
-    see = _seen(x, dtype, order, first, stop)
-    run = _runner(formula, dtype, stop < ndim, tempered)
+    dtype = computed_type(x)
+    see = seen(x, dtype, order, first, stop)
+    run = runner((_by_columns if stop < ndim else by_rows)(formula), dtype, tempered)
     kept = [None if axis in axes else axis for axis in range(ndim) if keepdims or axis not in axes]
     sizes = views.picked(order if formula.mapped else tuple(kept) or (None,))
     absent = formula.absent
@@ -328,11 +357,11 @@ def computed(
     def compute(x: Any, temperature: float) -> Any:
         if tempered and not temperature >= 0:
             raise ValueError("temperature must not be negative or NaN")
-        seen, out = see(x), np.empty(sizes(x.shape), dtype)
-        if seen.size == 0:
+        columns, out = see(x), np.empty(sizes(x.shape), dtype)
+        if columns.size == 0:
             out.fill(absent)
         else:
-            run(seen, out, np.float64(temperature))
+            run(columns, out, None, np.float64(temperature))
         return out
 
     def moved_back(x: Any, temperature: float) -> Any:

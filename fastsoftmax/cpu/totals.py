@@ -12,30 +12,28 @@ from fastsoftmax.cpu import calls, plan
 Array = np.ndarray[Any, Any]
 
 # Numbers whose counts are added by one thread at one go.
-_PIECE = 1 << 14
+PIECE = 1 << 14
 # Counts of 2**14 numbers are then below 2**63.
-_BITS = 48
+BITS = 48
 # Smaller ones are not scaled up without overflow; nor are they worth a way of their own.
-_SMALLEST = 2.0**-900
+SMALLEST = 2.0**-900
 
 
 def total(x: Array) -> float:
     """The sum of an array in float64, the same in any order: exact to 2**-96 of the largest."""
     x = np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64).reshape(-1)
-    whole = x.size // _PIECE * _PIECE
-    parts = [
-        part for part in (x[:whole].reshape(-1, _PIECE), x[whole:].reshape(1, -1)) if part.size
-    ]
+    whole = x.size // PIECE * PIECE
+    parts = [part for part in (x[:whole].reshape(-1, PIECE), x[whole:].reshape(1, -1)) if part.size]
     tops = [calls.largest_products(part, None) for part in parts]
     top = max((float(each.max()) for each in tops), default=0.0)
-    if not (_SMALLEST < top < math.inf) or any(np.isnan(each).any() for each in tops):
+    if not (SMALLEST < top < math.inf) or any(np.isnan(each).any() for each in tops):
         return _odd_total(x)
-    power = _BITS - math.frexp(top)[1]
+    power = BITS - math.frexp(top)[1]
     high = low = 0
     for part in parts:
         counts = calls.counted_products(part, None, np.full(len(part), math.ldexp(1.0, power)))
         high, low = high + sum(counts[:, 0].tolist()), low + sum(counts[:, 1].tolist())
-    return math.ldexp((high << _BITS) + low, -power - _BITS)
+    return math.ldexp((high << BITS) + low, -power - BITS)
 
 
 def _odd_total(x: Array) -> float:
@@ -49,12 +47,12 @@ def _odd_total(x: Array) -> float:
 def products(x: Array, weight: Array | None) -> Array:
     """sum(weight * x) of each row in float64, the same in any order; 0 * infinity is 0."""
     tops = calls.largest_products(x, weight)
-    odd = ~((tops > _SMALLEST) & (tops < math.inf))
-    bits = min(_BITS, 61 - x.shape[1].bit_length())
+    odd = ~((tops > SMALLEST) & (tops < math.inf))
+    bits = min(BITS, 61 - x.shape[1].bit_length())
     power = bits - np.frexp(np.where(odd, 1.0, tops))[1]
     counts = calls.counted_products(x, weight, np.ldexp(1.0, power))
     high, low = counts[:, 0], counts[:, 1]
-    left = (high & 0xFFFFFFFF) + np.ldexp(low.astype(np.float64), -_BITS)
+    left = (high & 0xFFFFFFFF) + np.ldexp(low.astype(np.float64), -BITS)
     sums: Array = np.ldexp((high >> 32).astype(np.float64) * 2.0**32 + left, -power)
     for row in np.flatnonzero(odd):
         numbers = plan.numbers_of(x[row])
