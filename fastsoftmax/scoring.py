@@ -45,10 +45,10 @@ def top_k(
     probabilities, indices : ndarray
         In descending order of the logits along ``axis``, which has length k; of equal logits the
         lower index comes first. (At the temperatures 0 and infinity logits are equal where their
-        probabilities are, at 0 all but the largest.) Indices are int64, and for `numpy.take_along_axis`. Torch's tensors
-        and a GPU's arrays come back as such; frames and xarray's arrays give arrays, as their
-        labels along the axis are not the classes' any more. A row that holds NaN or +inf has NaN
-        for probabilities, and these first.
+        probabilities are, at 0 all but the largest.) Indices are int64, and for
+        `numpy.take_along_axis`. Torch's tensors and a GPU's arrays come back as such; frames and
+        xarray's arrays give arrays, as their labels along the axis are not the classes' any more.
+        A row that holds NaN or +inf has NaN for probabilities, and these first.
 
     Raises
     ------
