@@ -326,5 +326,6 @@ def _rows(report: Report) -> Iterator[tuple[str, list[str]]]:
                 yield f"{function} {dtype}: worst ULP of `random`", cells
     for suite in rows(report):
         count = tests if suite == "scipy" else counted
-        label = "SciPy's tests that pass" if suite == "scipy" else f"`{suite}`: checks that hold"
+        names = {"scipy": "SciPy's tests that pass", WHOLE: "the whole library: checks that hold"}
+        label = names.get(suite, f"`{suite}`: checks that hold")
         yield label, [count(of_suite(subject, suite)) for subject in report.subjects]
