@@ -233,7 +233,7 @@ def _read(pointer: ir.Value, kind: Any, count: Any) -> Value:
     zero = ir.Constant(kind, None)
     if kind.element in (FLOAT, DOUBLE):
         name = f"llvm.masked.load.v{kind.count}{'f32' if kind.element == FLOAT else 'f64'}.p0"
-        return call(name, kind, pointer, INT32(1), _first(count, kind.count), zero)
+        return call(name, kind, whole, INT32(1), _first(count, kind.count), zero)
     slot = cgutils.alloca_once(b, kind)
     with b.if_else((count >= kind.count).ir) as (then, otherwise):
         with then:
@@ -252,7 +252,7 @@ def _write(value: Value, pointer: ir.Value, count: Any) -> None:
         b.store(value.ir, whole, align=1)
     elif kind.element in (FLOAT, DOUBLE) and _masked():
         mask = _first(count, kind.count)
-        call("llvm.masked.store.{}.p0", ir.VoidType(), value, pointer, INT32(1), mask)
+        call("llvm.masked.store.{}.p0", ir.VoidType(), value, whole, INT32(1), mask)
     else:
         with b.if_else((count >= kind.count).ir) as (then, otherwise):
             with then:
