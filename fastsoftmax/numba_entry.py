@@ -1,9 +1,9 @@
 """What Numba loads before it compiles anything, by the entry point ``numba_extensions``.
 
 So that `scipy.special.softmax`, `log_softmax` and `logsumexp` are known in compiled code where only
-SciPy was imported. It is installed as a module of its own, ``fastsoftmax_numba``, as every program
-that uses Numba pays for it: 1 ms, where the library takes 60, and SciPy 200. Either is needed when
-such a function is first met.
+SciPy was imported. A module beside the package reads this file alone (data/numba_extension.py),
+as every program that uses Numba pays for it: 1 ms, where the library takes 60, and SciPy 200.
+Either is needed when such a function is first met.
 """
 
 from __future__ import annotations

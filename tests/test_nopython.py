@@ -246,7 +246,9 @@ def test_a_users_code_is_kept_for_other_processes_and_gives_memory_back(tmp_path
 def test_numba_knows_scipys_functions_where_only_scipy_is_imported(tmp_path):
     entry = tmp_path / "fastsoftmax-0.dist-info"
     entry.mkdir()
-    shutil.copy(ROOT / "fastsoftmax" / "numba_entry.py", tmp_path / "fastsoftmax_numba.py")
+    shutil.copy(
+        ROOT / "fastsoftmax" / "data" / "numba_extension.py", tmp_path / "fastsoftmax_numba.py"
+    )
     (entry / "METADATA").write_text("Metadata-Version: 2.1\nName: fastsoftmax\nVersion: 0\n")
     (entry / "entry_points.txt").write_text("[numba_extensions]\ninit = fastsoftmax_numba:init\n")
     program = """
