@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 # What functions call their logits, where that is not x.
 _LOGITS = {"logsumexp": "a"}
 # Those whose axis is None where none is given, as SciPy's; of all others it is the last.
-_OVER_ALL = "softmax", "log_softmax", "logsumexp"
+_OVER_ALL = "softmax", "log_softmax", "logsumexp", "logsumexp_vjp"
 
 
 class Function(Protocol):

@@ -73,10 +73,11 @@ def cross_entropy(
     Notes
     -----
     Error: of "none" and class indices at most 1.1 ULP for float32 and float64, 0.51 for float16
-    and bfloat16, as of `label_log_probabilities`, times the weight, rounded once more; sums are
-    exact to 2**-96 of their largest term before they are rounded, so that a sum of such losses, of
-    which none is negative, is within 1.6 ULP. Sums over classes are sums of products of
-    log-probabilities of this error and targets, of which none is negative, either: within 2.1 ULP.
+    and bfloat16, as of `label_log_probabilities`, times the weight, rounded once more. Of sums and
+    means, and of sums over classes, at most 2.8 ULP: each term is off by 1.1 ULP at most, none is
+    negative, and as the ULP of a term may be twice as large beside it as that of the sum, this is
+    up to 2.2 of the latter; the sum is exact to 2**-96 of its largest term for each, and rounded
+    once; 0.51 for float16 and bfloat16.
 
     Losses are summed as integers on a fixed grid in float64: the bits of a sum do not depend on the
     order of rows, nor on threads.
@@ -151,12 +152,13 @@ def cross_entropy_and_gradient(
 
     Notes
     -----
-    Error of the gradient for class indices: at most 3.3 ULP for float32 and float64 (the
-    exponential of a logarithm, the scale and their product are rounded, each 1 ULP at most, and the
-    logarithm is right to a quarter), 0.51 for float16 and bfloat16; at the target's class, where it
+    Error of the gradient for class indices: at most 3.3 ULP for float32 (the exponential of a
+    logarithm, the scale and their product are rounded, each 1 ULP at most, and the logarithm is
+    right to a quarter), 5 for float64, where a scale that weight, mean and temperature make is
+    itself rounded up to three times; 0.51 for float16 and bfloat16. At the target's class, where it
     is p - 1, too, however near p is to 1. For probabilities and smoothed targets p and q are
-    subtracted in float64: for float64 the error is at most 4 ULP of the larger of them (1.6 of p,
-    half of each of five roundings), for narrower types half an ULP of the result beside that.
+    subtracted in float64: for float64 the error is at most 5 ULP of the larger of them, for
+    narrower types half an ULP of the result beside that.
 
     Examples
     --------

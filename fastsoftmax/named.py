@@ -54,6 +54,9 @@ class DataArray(Container):
         coordinates = x.coords.to_dataset().drop_dims(lost, errors="ignore").coords
         return type(x)(result, coordinates, kept, x.name, x.attrs)
 
+    def single(self, x: Any, result: Any) -> Any:
+        return self.rewrapped_reduced(x, result, tuple(range(x.ndim)), False, None)
+
     def resized(self, x: Any, result: Any, axis: int) -> Any:
         return self.rewrapped_reduced(x, result, (axis,), True, None)
 

@@ -142,6 +142,15 @@ def test_losses_of_many_rows_are_summed_in_no_order():
     assert float(cross_entropy(x, target)) == np.float32(exact / len(x))
 
 
+def test_sums_of_many_classes_are_exact_too():
+    x, uniform = np.zeros((1, 300_001)), np.full((1, 300_001), 1 / 300_001)
+    loss, gradient = cross_entropy_and_gradient(x, uniform)
+    np.testing.assert_allclose(loss, math.log(300_001), rtol=4 * 2.0**-52)
+    np.testing.assert_allclose(gradient, 0, atol=4 * 2.0**-52 / 300_001)
+    smoothed = cross_entropy(x, [7], label_smoothing=0.1)
+    np.testing.assert_allclose(smoothed, math.log(300_001), rtol=4 * 2.0**-52)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_totals_are_rounded_once_whatever_their_numbers(dtype):
     rng = np.random.default_rng(5)
@@ -205,6 +214,7 @@ def test_gradients_of_rows_of_any_length_in_place_and_in_other_places(shape):
 
 def test_containers_come_back():
     import pandas
+    import xarray
 
     x = np.random.default_rng(7).standard_normal((3, 4)).astype(np.float32)
     frame = pandas.DataFrame(x, index=list("abc"), columns=list("wxyz"))
@@ -214,6 +224,10 @@ def test_containers_come_back():
     np.testing.assert_array_equal(losses, -log_softmax(x, -1)[[0, 1, 2], [2, 1, 0]])
     loss, gradient = cross_entropy_and_gradient(frame, target)
     assert type(loss) is np.float32
+    data = xarray.Dataset({"a": (("row", "class"), x), "b": (("class",), x[0])})
+    means = cross_entropy(data, 0, dim="class")
+    assert means["a"].shape == means["b"].shape == ()
+    assert float(means["b"]) == -log_softmax(x[0])[0]
     assert list(gradient.columns) == list("wxyz")
 
 

@@ -77,7 +77,7 @@ def in_lines(
     several = plan.threads_for(x.size, len(x))
     digits = (np.empty((several, DIGITS), np.int64),) if exact else ()
     memory = np.empty((several, lines, x.shape[1] + 4))
-    plan.run(name, (x, out, mask, *others, *digits, memory), len(x))
+    plan.run(name, (x, out, mask, *others, *digits, memory), len(x), most=several)
 
 
 def elementwise(

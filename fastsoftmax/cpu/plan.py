@@ -192,12 +192,17 @@ def threads_for(size: int, count: int) -> int:
     return min(threads.number(), count)
 
 
-def run(name: str, arguments: tuple[Any, ...], count: int, panels: int = 1) -> None:
-    """Have a kernel do all its ``count`` items; of columns with so many panels for each thread."""
+def run(
+    name: str, arguments: tuple[Any, ...], count: int, panels: int = 1, most: int | None = None
+) -> None:
+    """Have a kernel do all its ``count`` items; of columns with so many panels for each thread.
+
+    ``most``: of how many threads there is memory among the arguments.
+    """
     if count == 0:
         return
     size = arguments[0].size
-    several = threads_for(size, count)
+    several = min(threads_for(size, count), most or count)
     arguments = (*arguments, *_memory(arguments[0], several, panels))
     alone = size < PARALLEL_FROM
     call, address = _variant(name, _kinds_of(arguments), alone)

@@ -42,7 +42,8 @@ _WIDTH = 16
 _TO_INTEGER = 1.5 * 2.0**52
 _BITS = int(np.float64(_TO_INTEGER).view(np.int64))
 # Steps of a grid below the next coarser one's.
-FINER = 2.0**48
+_FINER = 48
+FINER = 2.0**_FINER
 
 
 class _Products(NamedTuple):
@@ -109,10 +110,12 @@ def _counts(
             found = _Products(x, weight, row).over(start, stop, nothing, body)
             # Integers wrap around, and back.
             steps = (stop - start + (_WIDTH - 1)) // _WIDTH * _WIDTH * _BITS
-            counts = [
+            high, low = (
                 total + (sum_of(n) - steps) for total, n in zip(totals.get(), found, strict=True)
-            ]
-            totals.set(*counts)
+            )
+            # What the finer grid has of the coarser one's steps: else it holds 2**16 numbers.
+            carried = low >> _FINER
+            totals.set(high + carried, low - (carried << _FINER))
         for k, count in enumerate(totals.get()):
             out.store((row, k), count)
 

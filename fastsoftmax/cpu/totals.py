@@ -20,7 +20,10 @@ SMALLEST = 2.0**-900
 
 
 def total(x: Array) -> float:
-    """The sum of an array in float64, the same in any order: exact to 2**-96 of the largest."""
+    """The sum of an array in float64, the same in any order.
+
+    It is exact, but for 2**-96 of the largest number of each, and rounded once.
+    """
     x = np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64).reshape(-1)
     whole = x.size // PIECE * PIECE
     parts = [part for part in (x[:whole].reshape(-1, PIECE), x[whole:].reshape(1, -1)) if part.size]
