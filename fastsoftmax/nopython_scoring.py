@@ -50,11 +50,11 @@ def _one_axis(name: str, ndim: int, axis: Any) -> int:
 @overload(scoring.top_k, **OVERLOAD)
 def _top_k(
     logits: Any, k: Any, axis: Any = -1, where: Any = None, temperature: Any = 1.0,
-    dtype: Any = None, dim: Any = None,
+    dtype: Any = None, dim: Any = None, target: Any = None, stream: Any = None,
 ) -> Implementation:  # fmt: skip
     from fastsoftmax.cpu import inside_scoring
 
-    refuse("top_k", where=where, dtype=dtype, dim=dim)
+    refuse("top_k", where=where, dtype=dtype, dim=dim, target=target, stream=stream)
     array = logits_of("top_k", "logits", logits)
     if not isinstance(k, types.Integer):
         raise TypingError(f"top_k: k must be an integer, got {k}")
@@ -64,7 +64,7 @@ def _top_k(
 
     def implementation(
         logits: Any, k: Any, axis: Any = -1, where: Any = None, temperature: Any = 1.0,
-        dtype: Any = None, dim: Any = None,
+        dtype: Any = None, dim: Any = None, target: Any = None, stream: Any = None,
     ) -> Any:  # fmt: skip
         return compute(logits, k, temperature)
 

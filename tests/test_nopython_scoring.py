@@ -3,6 +3,7 @@
 The compiled functions are few, as each takes a second or two.
 """
 
+import inspect
 import math
 import os
 import subprocess
@@ -17,7 +18,7 @@ from numba.core.errors import TypingError
 from thorough import beyond_first
 
 import fastsoftmax
-from fastsoftmax import cross_entropy, sample, top_k
+from fastsoftmax import cross_entropy, nopython_scoring, sample, top_k
 from fastsoftmax.cpu import inside_scoring, totals
 from fastsoftmax.cpu.sizes import BLOCK, MOST_CHOSEN, SHORT
 
@@ -348,3 +349,17 @@ def test_what_is_wrong_is_refused_before_anything_is_computed():
 def test_what_is_not_for_compiled_code_is_refused(call, message):
     with pytest.raises(TypingError, match=message):
         njit(call)(logits(np.float64, 2, 3), np.zeros(2, np.int64), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("ours", "public"),
+    [
+        (nopython_scoring._top_k, fastsoftmax.top_k),
+        (nopython_scoring._cross_entropy, fastsoftmax.cross_entropy),
+        (nopython_scoring._sample, fastsoftmax.sample),
+    ],
+)
+def test_arguments_are_those_of_calls_from_python(ours, public):
+    found, expected = (inspect.signature(each).parameters for each in (ours, public))
+    assert list(found) == list(expected)
+    assert [p.default for p in found.values()] == [p.default for p in expected.values()]

@@ -352,3 +352,9 @@ def test_the_same_bits_for_another_cpu():
 def test_torchs_tensors_are_added():
     torch = pytest.importorskip("torch")
     assert of(torch.tensor([2.0, 2.0], dtype=torch.bfloat16)).logsumexp() == 2 + np.log(2)
+
+
+def test_chunks_of_no_rows_or_no_logits():
+    assert of(np.empty((0, 5)), axis=-1).logsumexp().shape == (0,)
+    np.testing.assert_array_equal(of(np.empty((2, 0)), axis=-1).logsumexp(), [-np.inf] * 2)
+    assert of(np.empty(0)).logsumexp() == -np.inf

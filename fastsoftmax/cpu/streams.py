@@ -32,12 +32,12 @@ def summed(x: Array, mask: Array | None, weight: Array | None) -> Sums:
         plan.run("sums", (x, *made, mask), len(x) * cuts)
     else:
         plan.run("weighted_sums", (x, *made, weight), len(x) * cuts)
-    return _gathered(made, len(x))
+    return _gathered(made, len(x), cuts)
 
 
-def _gathered(sums: Sums, several: int) -> Sums:
+def _gathered(sums: Sums, several: int, cuts: int) -> Sums:
     """The sums of so many rows, from those of all their cuts, which lie side by side."""
-    parts = [each.reshape(len(each), several, -1) for each in sums]
+    parts = [each.reshape(len(each), several, cuts) for each in sums]
     while (cuts := parts[0].shape[2]) > 1:
         half = cuts // 2
         first, second = (
